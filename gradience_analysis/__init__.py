@@ -1,0 +1,49 @@
+"""Reads telemetry/v1, measures what a run shows, judges it against a policy, and builds reports.
+
+Four steps, one type each: files → `Run` → `Measurement` → `Finding` → `Report`. Renderers turn a
+`Report` into text or JSON and compute nothing. Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradience_analysis.errors import GradienceError
+    from gradience_analysis.model import Event, Finding, Issue, Measurement, Report, Run, Segment
+    from gradience_analysis.telemetry.assemble import load_run
+    from gradience_analysis.telemetry.reader import TelemetryReader
+    from gradience_analysis.telemetry.validate import ValidationReport, validate
+
+__all__ = [
+    "Event",
+    "Finding",
+    "GradienceError",
+    "Issue",
+    "Measurement",
+    "Report",
+    "Run",
+    "Segment",
+    "TelemetryReader",
+    "ValidationReport",
+    "load_run",
+    "validate",
+]
+
+_HOMES = {
+    "GradienceError": "gradience_analysis.errors",
+    "TelemetryReader": "gradience_analysis.telemetry.reader",
+    "ValidationReport": "gradience_analysis.telemetry.validate",
+    "load_run": "gradience_analysis.telemetry.assemble",
+    "validate": "gradience_analysis.telemetry.validate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported on first use and kept (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "gradience_analysis.model")), name)
+    globals()[name] = value
+    return value

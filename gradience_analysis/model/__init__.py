@@ -1,0 +1,35 @@
+"""The types that travel between the four steps; all frozen, none does I/O."""
+
+from __future__ import annotations
+
+from gradience_analysis.model.event import Event, Issue, IssueCount, Segment
+from gradience_analysis.model.finding import Finding, Measurement, Scalar
+from gradience_analysis.model.report import Block, Cell, Curve, Field, Fields, Note, Notes, Report, Section, Table
+from gradience_analysis.model.run import EvalPoint, Run, as_number, canonical_split, first_number
+from gradience_analysis.model.words import plural
+
+__all__ = [
+    "Block",
+    "Cell",
+    "Curve",
+    "EvalPoint",
+    "Event",
+    "Field",
+    "Fields",
+    "Finding",
+    "Issue",
+    "IssueCount",
+    "Measurement",
+    "Note",
+    "Notes",
+    "Report",
+    "Run",
+    "Scalar",
+    "Section",
+    "Segment",
+    "Table",
+    "as_number",
+    "canonical_split",
+    "first_number",
+    "plural",
+]

@@ -1,0 +1,90 @@
+"""A report as generic blocks, so that a renderer needs no knowledge of any report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from gradience_schema import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line to draw: points (x, y) in order of x; non-finite y values are gaps."""
+
+    points: tuple[tuple[float, float], ...]
+    label: str = ""
+
+
+Cell: TypeAlias = "str | Curve"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One labelled value, already in words."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Labelled values, one under the other."""
+
+    items: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under column titles; columns named in `right` are numbers and align right."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    right: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A remark with its weight; `details` are lines that belong under it."""
+
+    severity: Severity
+    text: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """Remarks, one under the other."""
+
+    items: tuple[Note, ...]
+
+
+Block: TypeAlias = Fields | Table | Curve | Notes
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Blocks under one heading; an empty title means no heading."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a command has to say.
+
+    Attributes:
+        kind: `monitor`, `validate`, ...
+        title: One line: what the report is about.
+        verdict: The conclusion, with its weight; the first thing a reader sees.
+        sections: Everything for human eyes.
+        data: The stable JSON artifact, with its `schema` id inside.
+    """
+
+    kind: str
+    title: str
+    verdict: Note
+    sections: tuple[Section, ...]
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -1,0 +1,1 @@
+"""Runs and findings to `Report`: words and blocks; nothing is printed here."""

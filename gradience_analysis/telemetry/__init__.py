@@ -1,0 +1,1 @@
+"""Reads telemetry/v1 files: lines, events, cross-line rules, runs."""

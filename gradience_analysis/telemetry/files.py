@@ -1,0 +1,123 @@
+"""Which files belong to one run: names of segments, and what the head of a file says about it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import orjson
+
+from gradience_analysis.errors import ForeignLayoutError, InputError, NoTelemetryError
+from gradience_analysis.model import plural
+from gradience_analysis.telemetry.foreign import HEAD_BYTES, RE_RECORD, layout_of, layout_of_head
+from gradience_analysis.telemetry.lines import BOM, MAX_LINE_BYTES, open_regular
+from gradience_schema import SCHEMA_ID
+
+_NAME = re.compile(r"^(?P<stem>.+?)(?:\.rank(?P<rank>\d{1,9}))?(?:\.(?P<index>\d{1,9}))?\.jsonl$")
+_HEAD_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryFile:
+    """One file of a run.
+
+    Attributes:
+        path: Where it is.
+        stem: Name common to all segments of a run, such as `run`.
+        rank: Rank in its name, 0 without one.
+        index: Segment number in its name, 0 without one.
+        run_id: Run of its first readable record; None when none was found near its start.
+        ts: Time of that record; 0 without one.
+    """
+
+    path: Path
+    stem: str
+    rank: int
+    index: int
+    run_id: str | None
+    ts: float
+
+
+def find_files(path: Path) -> list[TelemetryFile]:
+    """The telemetry files that a path stands for: itself with its sibling segments, or those in a directory.
+
+    Raises:
+        InputError: The path cannot be read.
+        NoTelemetryError: The directory holds no telemetry.
+        ForeignLayoutError: The directory holds training logs, all in another layout.
+    """
+    if path.is_dir():
+        return _in_directory(path)
+    given = _peek(path)
+    if given.run_id is None:
+        return [given]
+    siblings = [_peek(other) for other in _listing(path.parent) if _same_stem(other, path) and other.name != path.name]
+    return [given, *(other for other in siblings if other.run_id == given.run_id)]
+
+
+def _in_directory(path: Path) -> list[TelemetryFile]:
+    candidates = _listing(path)
+    files = [file for file in map(_peek, candidates) if file.run_id is not None]
+    if files:
+        return files
+    for candidate in candidates:
+        layout = _foreign_layout(candidate)
+        if layout is not None:
+            raise ForeignLayoutError(str(candidate), layout, RE_RECORD)
+    below = sorted(str(item.relative_to(path)) for item in path.glob("*/run.jsonl"))
+    found = plural(len(candidates), ".jsonl file")
+    what = f"holds {found}, none with a telemetry/v1 record" if candidates else "holds no .jsonl file"
+    remedy = f"Give one of those below it: {', '.join(below[:5])}." if below else "Give the run.jsonl of a run."
+    raise NoTelemetryError(str(path), f"{what}.", remedy)
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(item for item in folder.iterdir() if item.suffix == ".jsonl" and item.is_file())
+    except OSError as error:
+        raise InputError(str(folder), f"cannot be listed: {error.strerror}.") from error
+
+
+def _same_stem(one: Path, other: Path) -> bool:
+    return _parts(one)[0] == _parts(other)[0]
+
+
+def _parts(path: Path) -> tuple[str, int, int]:
+    match = _NAME.match(path.name)
+    if match is None:
+        return path.name, 0, 0
+    return match["stem"], int(match["rank"] or 0), int(match["index"] or 0)
+
+
+def _peek(path: Path) -> TelemetryFile:
+    """What the first records of a file say; a few lines only, so that a directory of many runs stays cheap."""
+    run_id, ts = None, 0.0
+    with open_regular(path) as file:
+        for _ in range(_HEAD_LINES):
+            record = _loads(file.readline(MAX_LINE_BYTES + 1).removeprefix(BOM))
+            if isinstance(record, dict) and record.get("schema") == SCHEMA_ID:
+                found = record.get("run_id")
+                stamp = record.get("ts")
+                if isinstance(found, str) and isinstance(stamp, int | float):
+                    run_id, ts = found, float(stamp)
+                    break
+    return TelemetryFile(path, *_parts(path), run_id, ts)
+
+
+def _foreign_layout(path: Path) -> str | None:
+    with open_regular(path) as file:
+        head = file.read(HEAD_BYTES)
+    record = _loads(head.partition(b"\n")[0])
+    if isinstance(record, dict) and "schema" not in record:
+        return layout_of(record)
+    return layout_of_head(head)
+
+
+def _loads(data: bytes) -> dict[str, object] | None:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None

@@ -1,0 +1,49 @@
+"""A record of faults that keeps some and counts all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from gradience_analysis.model import Issue, IssueCount
+from gradience_schema import Severity
+
+# Tolerated by default and refused under strict reading, besides every warning.
+_STRICT_ERRORS = frozenset({"unknown_event"})
+_RANK = {Severity.CRITICAL: 0, Severity.ERROR: 1, Severity.WARNING: 2, Severity.INFO: 3}
+
+
+@dataclass
+class IssueLog:
+    """Collects the issues of one reading.
+
+    Attributes:
+        strict: Warnings and unknown events count as errors.
+        keep_per_code: How many issues of one code are kept; the rest is counted only, so that a file of
+            a million bad lines costs no memory.
+        kept: The issues that were kept, in order.
+    """
+
+    strict: bool = False
+    keep_per_code: int = 100
+    kept: list[Issue] = field(default_factory=list[Issue])
+    _counts: dict[tuple[str, Severity], int] = field(default_factory=dict[tuple[str, Severity], int])
+
+    def add(self, issue: Issue) -> None:
+        """Count the issue, and keep it while there is room for its code."""
+        if self.strict and (issue.severity is Severity.WARNING or issue.code in _STRICT_ERRORS):
+            issue = replace(issue, severity=Severity.ERROR)
+        key = (issue.code, issue.severity)
+        seen = self._counts.get(key, 0)
+        self._counts[key] = seen + 1
+        if seen < self.keep_per_code:
+            self.kept.append(issue)
+
+    @property
+    def counts(self) -> tuple[IssueCount, ...]:
+        """Totals by code, worst severity first, then by number."""
+        totals = (IssueCount(code, severity, count) for (code, severity), count in self._counts.items())
+        return tuple(sorted(totals, key=lambda item: (_RANK[item.severity], -item.count, item.code)))
+
+    def total(self, severity: Severity) -> int:
+        """How many issues of this severity there were, kept or not."""
+        return sum(item.count for item in self.counts if item.severity is severity)

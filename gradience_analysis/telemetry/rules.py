@@ -1,0 +1,278 @@
+"""The rules of v1 that span lines. Each sees every event of one file in order and has its own code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, cast
+
+from gradience_analysis.model import Event, Issue
+from gradience_analysis.telemetry.issues import IssueLog
+from gradience_schema import EVENT_TYPES, Severity
+
+_AFTER_RUN_END = frozenset({"run_start", "train_step", "run_end"})
+_MAX_BACK_S = 1.0
+# A file in which every record has names of its own must not fill the memory.
+_MAX_FORMS = 1_000
+_MAX_NAMES = 100_000
+_NAMES: Mapping[type[Any], str] = {
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+
+
+Breach: TypeAlias = tuple[str, str | None]
+
+
+class Rule(Protocol):
+    """A rule across lines: state of one file, fed event by event."""
+
+    @property
+    def code(self) -> str:
+        """Issue code."""
+        ...
+
+    @property
+    def severity(self) -> Severity:
+        """How much a breach matters."""
+        ...
+
+    @property
+    def sees(self) -> frozenset[str] | None:
+        """Event types it is fed with; None for all."""
+        ...
+
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:
+        """Sentences (each with a JSON pointer or None) about what this event breaks.
+
+        Args:
+            event: The next event of the file.
+            rejected: Lines of the file that were refused before it.
+        """
+        ...
+
+
+class FirstIsRunStart:
+    """The first record of a segment is `run_start`."""
+
+    code = "no_run_start"
+    severity = Severity.ERROR
+    sees = None
+
+    def __init__(self) -> None:
+        self._first = True
+
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:
+        """See `Rule`; a refused first line is not blamed twice."""
+        first, self._first = self._first, False
+        if not first or rejected or event.event == "run_start":
+            return ()
+        return ((f"the first record is {event.event[:80]!r}, not run_start.", "/event"),)
+
+
+class OneRunStart:
+    """A segment has one `run_start`; another before a run_end is a run that was appended to."""
+
+    code = "second_run_start"
+    severity = Severity.WARNING
+    sees = frozenset({"run_start", "run_end"})
+
+    def __init__(self) -> None:
+        self._started = False
+        self._ended = False
+
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
+        """See `Rule`; after a run_end it is `EndIsLast` that speaks."""
+        if event.event == "run_start" and self._started and not self._ended:
+            yield "a second run_start: read as a new segment of its own.", "/event"
+        self._started = self._started or event.event == "run_start"
+        self._ended = self._ended or event.event == "run_end"
+
+
+class EndIsLast:
+    """`run_end` comes once and ends training; evaluations, audits and alerts may follow it."""
+
+    code = "after_run_end"
+    severity = Severity.ERROR
+    sees = _AFTER_RUN_END
+
+    def __init__(self) -> None:
+        self._ended = False
+
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
+        """See `Rule`."""
+        ended, self._ended = self._ended, self._ended or event.event == "run_end"
+        return ((f"{event.event} after run_end.", "/event"),) if ended else ()
+
+
+class OneRunId:
+    """A segment belongs to one run."""
+
+    code = "several_run_ids"
+    severity = Severity.WARNING
+    sees = None
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
+        """See `Rule`; each further run id is reported once."""
+        if event.run_id in self._seen:
+            return ()
+        others = bool(self._seen)
+        self._seen.add(event.run_id)
+        return ((f"run_id {event.run_id[:80]!r} in a segment of another run.", "/run_id"),) if others else ()
+
+
+class ClockRunsForward:
+    """`ts` does not go back by more than a second."""
+
+    code = "ts_backwards"
+    severity = Severity.WARNING
+    sees = None
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
+        """See `Rule`."""
+        back, self._last = self._last - event.ts, event.ts
+        return ((f"ts goes back by {back:.1f} s.", "/ts"),) if back > _MAX_BACK_S else ()
+
+
+class StepRunsForward:
+    """`step` does not decrease within a segment, as long as it trains."""
+
+    code = "step_backwards"
+    severity = Severity.WARNING
+    sees = None
+
+    def __init__(self) -> None:
+        self._last = -1
+        self._ended = False
+
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
+        """See `Rule`; an audit of an earlier checkpoint after run_end may name its own step."""
+        if event.event == "run_start":
+            self._last = -1
+        self._ended = self._ended or event.event == "run_end"
+        if event.step is None or self._ended:
+            return ()
+        last, self._last = self._last, event.step
+        if event.step >= last:
+            return ()
+        return ((f"step goes back from {last} to {event.step}: the run was resumed or restarted here.", "/step"),)
+
+
+class SequenceHasNoGap:
+    """`seq` counts 0, 1, 2 … within a segment.
+
+    Attributes:
+        missing: Events that gaps show to be lost, besides the refused lines that stand in a gap.
+    """
+
+    code = "seq_gap"
+    severity = Severity.ERROR
+    sees = None
+
+    def __init__(self) -> None:
+        self.missing = 0
+        self._next = 0
+        self._rejected = 0
+
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:
+        """See `Rule`; a refused line explains one missing number."""
+        if event.seq is None:
+            return ()
+        explained, self._rejected = rejected - self._rejected, rejected
+        due = 0 if event.seq == 0 and event.event == "run_start" else self._next
+        self._next = event.seq + 1
+        if event.seq < due:
+            return ((f"seq {event.seq} again, where {due} was due.", "/seq"),)
+        lost = event.seq - due - explained
+        if lost <= 0:
+            return ()
+        self.missing += lost
+        return ((f"seq jumps from {due - 1} to {event.seq}: {lost} lost.", "/seq"),)
+
+
+class MetricKeepsItsType:
+    """A metric keeps its JSON type; null stands for a non-finite number and fits any."""
+
+    code = "metric_type_changed"
+    severity = Severity.WARNING
+    sees = frozenset({"train_step", "eval", "metrics"})
+
+    def __init__(self) -> None:
+        self._types: dict[tuple[str, str, str], str] = {}
+        # Records of a form that was seen before have nothing new to say, and nearly all are of one.
+        self._forms: set[tuple[object, ...]] = set()
+
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
+        """See `Rule`."""
+        owner, values, at = "", event.payload, ""
+        if event.event != "train_step":
+            owner = event.payload["split" if event.event == "eval" else "kind"]
+            values, at = event.payload["metrics"], "/metrics"
+        form = (event.event, owner, *values, *map(type, values.values()))
+        if form in self._forms:
+            return ()
+        changed = list(self._changed(event.event, owner, values, at))
+        if not changed and len(self._forms) < _MAX_FORMS:
+            self._forms.add(form)
+        return changed
+
+    def _changed(self, event: str, owner: str, values: Mapping[str, Any], at: str) -> Iterator[Breach]:
+        for name, value in values.items():
+            kind = _NAMES.get(cast("type[Any]", type(value)))
+            if kind is None:
+                continue
+            key = (event, owner, name)
+            first = self._types.get(key, kind) if len(self._types) >= _MAX_NAMES else self._types.setdefault(key, kind)
+            if kind != first and {kind, first} != {"number", "array"}:
+                yield f"{name[:80]} was a {first} before and is a {kind} here.", f"{at}/{name}"
+
+
+def cross_line_rules() -> tuple[Rule, ...]:
+    """Fresh rules for one file."""
+    return (
+        FirstIsRunStart(),
+        OneRunStart(),
+        EndIsLast(),
+        OneRunId(),
+        ClockRunsForward(),
+        StepRunsForward(),
+        SequenceHasNoGap(),
+        MetricKeepsItsType(),
+    )
+
+
+class CrossLineCheck:
+    """Feeds the events of one file to every rule and records what they say."""
+
+    def __init__(self, path: Path, issues: IssueLog) -> None:
+        self._path = str(path)
+        self._issues = issues
+        self._rules = cross_line_rules()
+        self._by_event: dict[str, tuple[Rule, ...]] = {}
+
+    @property
+    def missing(self) -> int:
+        """Events that gaps in `seq` show to be lost."""
+        return sum(rule.missing for rule in self._rules if isinstance(rule, SequenceHasNoGap))
+
+    def observe(self, event: Event, rejected: int) -> None:
+        """Hold the next event of the file against every rule that sees its type."""
+        rules = self._by_event.get(event.event)
+        if rules is None:
+            rules = tuple(rule for rule in self._rules if rule.sees is None or event.event in rule.sees)
+            if event.event in EVENT_TYPES:
+                self._by_event[event.event] = rules
+        for rule in rules:
+            for message, pointer in rule.breaches(event, rejected):
+                place = (self._path, event.line, event.byte_offset, pointer)
+                self._issues.add(Issue(rule.code, rule.severity, message, *place))

@@ -1,0 +1,232 @@
+"""Quantities taken straight from a run's curves: summaries, pace, and the generalization gap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Literal, cast
+
+from gradience_analysis.model import EvalPoint, Run
+
+# A logged training loss is already a mean over the steps since the last log; five of them even out the batches
+# and still belong to the time of the evaluation.
+LOGGED_WINDOW = 5
+_LOWER = frozenset({"loss", "ppl", "perplexity", "wer", "cer", "mse", "rmse", "mae", "nll", "bpc"})
+_HIGHER = frozenset(
+    {
+        *("accuracy", "acc", "f1", "precision", "recall", "exact_match", "em", "auc", "roc_auc", "bleu", "meteor"),
+        *("rouge1", "rouge2", "rougeL", "rougeLsum", "matthews_correlation", "pearson", "spearmanr"),
+        *("mean_token_accuracy", "token_accuracy", "pass@1", "answer_accuracy"),
+    }
+)
+_NOT_LM_METRICS = frozenset({"accuracy", "f1", "precision", "recall", "auc", "roc_auc", "mse", "rmse", "mae"})
+_VALUE = itemgetter(1)
+GapKind = Literal["ppl_ratio", "exp_loss_difference"]
+
+
+def lower_is_better(metric: str) -> bool | None:
+    """Direction of a metric by its name; None when the name does not tell."""
+    if metric in _LOWER or metric.endswith("_loss"):
+        return True
+    return False if metric in _HIGHER or metric.endswith("_accuracy") else None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A curve in four points (step, value); steps are None where a record names none.
+
+    Attributes:
+        first: The first value.
+        best: The best finite value by the metric's direction; None when that is not known or nothing is finite.
+        peak: The largest finite value; None when nothing is finite.
+        last: The last value.
+        count: Number of values.
+        points: Every value against its step, in order; without those that name no step.
+    """
+
+    first: tuple[int | None, float]
+    best: tuple[int | None, float] | None
+    peak: tuple[int | None, float] | None
+    last: tuple[int | None, float]
+    count: int
+    points: tuple[tuple[float, float], ...]
+
+
+def summarize(values: Sequence[tuple[int | None, float]], metric: str) -> Summary | None:
+    """First, best, largest and last value of a curve (the first of equals); None for an empty one."""
+    if not values:
+        return None
+    finite = [pair for pair in values if math.isfinite(pair[1])]
+    lower = lower_is_better(metric)
+    peak = max(finite, key=_VALUE) if finite else None
+    best = None if lower is None or not finite else min(finite, key=_VALUE) if lower else peak
+    points = tuple(cast("tuple[int, float]", pair) for pair in values if pair[0] is not None)
+    return Summary(values[0], best, peak, values[-1], len(values), points)
+
+
+def summarize_evaluations(points: Sequence[EvalPoint], metric: str) -> Summary | None:
+    """The same for one metric of the evaluations of one split; None when it is never a number."""
+    values = [(point.step, float(value)) for point in points if (value := point.number(metric)) is not None]
+    return summarize(values, metric)
+
+
+def steps_per_second(run: Run) -> float | None:
+    """Optimizer steps per second between logged steps, evaluations and saving included.
+
+    Formula: sum over segments of (last - first logged step), over the sum of the seconds between them.
+    None when no segment has two logged steps at different times.
+    """
+    steps = seconds = 0.0
+    for segment in run.segments:
+        logged = [event for event in segment.events if event.event == "train_step" and event.step is not None]
+        if len(logged) > 1:
+            steps += (logged[-1].step or 0) - (logged[0].step or 0)
+            seconds += logged[-1].ts - logged[0].ts
+    return steps / seconds if seconds > 0 and steps > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class GapReading:
+    """The gap at one evaluation.
+
+    Attributes:
+        step: Step of the held-out evaluation, or None when it names none.
+        ratio: Perplexity ratio, or exp of the loss difference; infinity beyond the range of a double.
+        held_out: The held-out number (perplexity or loss).
+        train: The training number it is set against.
+        train_step: Step, or first and last step, that the training number belongs to.
+    """
+
+    step: int | None
+    ratio: float
+    held_out: float
+    train: float
+    train_step: tuple[int | None, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How much worse a run is on held-out data than on what it trained on.
+
+    Attributes:
+        kind: `ppl_ratio` (perplexities were logged) or `exp_loss_difference`.
+        held_out_split: `test`, `val`, or another name.
+        train_source: `evaluated` (an evaluation of split train) or `logged` (the loss of train_step records).
+        language_model: Whether the run logs perplexity; False when its metrics are those of another task;
+            None when nothing tells.
+        last: At the last evaluation.
+        best: At the evaluation with the best held-out number.
+    """
+
+    kind: GapKind
+    held_out_split: str
+    train_source: Literal["evaluated", "logged"]
+    language_model: bool | None
+    last: GapReading
+    best: GapReading
+
+
+def generalization_gap(run: Run) -> Gap | str:
+    """The gap of a run, from the best numbers it has.
+
+    Formula: held-out ppl / train ppl; without perplexities exp(held-out loss - train loss), which is the same
+    for a language model. An evaluation of the train split is preferred to the logged training loss, which is
+    measured with dropout and on weights that still moved; test is preferred to val for perplexities.
+    Range: above 0; 1 means no gap.
+
+    Returns:
+        The gap, or a sentence that says why there is none and what to log.
+    """
+    evaluations = run.evaluations
+    held_out = [split for split in ("test", "val") if split in evaluations]
+    held_out += [split for split in evaluations if split not in {"train", "test", "val"}]
+    if not held_out:
+        return "no held-out evaluation was logged. Evaluate a split val or test, with its loss."
+    for split in held_out:
+        readings = _evaluated(evaluations[split], evaluations.get("train", ()), "ppl")
+        if readings:
+            return _gap(run, "ppl_ratio", split, "evaluated", readings)
+    by_loss = sorted(held_out, key=lambda split: split != "val")
+    for split in by_loss:
+        readings = _evaluated(evaluations[split], evaluations.get("train", ()), "loss")
+        if readings:
+            return _gap(run, "exp_loss_difference", split, "evaluated", readings)
+    for split in by_loss:
+        readings = _logged(evaluations[split], run)
+        if readings:
+            return _gap(run, "exp_loss_difference", split, "logged", readings)
+    return _why_not(run, by_loss[0])
+
+
+def is_language_model(run: Run) -> bool | None:
+    """True when perplexity is logged, False when the metrics are those of another task, None when nothing tells."""
+    names = {name for points in run.evaluations.values() for point in points for name in point.metrics}
+    if "ppl" in names or "perplexity" in names:
+        return True
+    return False if names & _NOT_LM_METRICS else None
+
+
+def _gap(
+    run: Run, kind: GapKind, split: str, source: Literal["evaluated", "logged"], readings: list[GapReading]
+) -> Gap:
+    best = min(readings, key=lambda reading: reading.held_out)
+    return Gap(kind, split, source, is_language_model(run), readings[-1], best)
+
+
+def _evaluated(held_out: Sequence[EvalPoint], train: Sequence[EvalPoint], metric: str) -> list[GapReading]:
+    """Each finite held-out evaluation against the latest train evaluation at or before its step (else the first)."""
+    known = [(point, value) for point in train if (value := _finite(point, metric)) is not None]
+    readings: list[GapReading] = []
+    for point in held_out:
+        value = _finite(point, metric)
+        if value is None or not known:
+            continue
+        at = math.inf if point.step is None else point.step
+        before = [pair for pair in known if pair[0].step is None or pair[0].step <= at]
+        match, train_value = before[-1] if before else known[0]
+        ratio = _ratio(value, train_value) if metric == "ppl" else _exp(value - train_value)
+        if ratio is not None:
+            readings.append(GapReading(point.step, ratio, value, train_value, (match.step, match.step)))
+    return readings
+
+
+def _logged(held_out: Sequence[EvalPoint], run: Run) -> list[GapReading]:
+    losses = [(step, loss) for step, loss in run.series("loss") if math.isfinite(loss)]
+    readings: list[GapReading] = []
+    for point in held_out:
+        value = _finite(point, "loss")
+        at = math.inf if point.step is None else point.step
+        window = [(step, loss) for step, loss in losses if step <= at][-LOGGED_WINDOW:]
+        if value is None or not window:
+            continue
+        train = math.fsum(loss for _, loss in window) / len(window)
+        readings.append(GapReading(point.step, _exp(value - train), value, train, (window[0][0], window[-1][0])))
+    return readings
+
+
+def _why_not(run: Run, split: str) -> str:
+    values = [point.number("loss") for point in run.evaluations[split]]
+    if all(value is None for value in values):
+        return f"the evaluations of split {split} carry no loss. Log the metric loss with them."
+    if not any(value is not None and math.isfinite(value) for value in values):
+        return f"no finite loss was logged for split {split}."
+    return "no finite training loss was logged. Log the loss, or evaluate split train (train_eval_samples=N)."
+
+
+def _finite(point: EvalPoint, metric: str) -> float | None:
+    value = point.number(metric)
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _ratio(held_out: float, train: float) -> float | None:
+    # A perplexity is at least 1; a value that is not positive is no perplexity, and gives no ratio.
+    return held_out / train if train > 0 and held_out > 0 else None
+
+
+def _exp(difference: float) -> float:
+    try:
+        return math.exp(difference)
+    except OverflowError:
+        return math.inf
