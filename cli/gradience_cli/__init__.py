@@ -1,0 +1,1 @@
+"""The `gradience` command line: parse, build, report, render."""
