@@ -1,0 +1,99 @@
+"""Flight recorder for LoRA / PEFT training: the public names.
+
+Everything here is defined elsewhere and imported on first use, so `import gradience` costs a few milliseconds
+and neither torch nor pandas. `pip install gradience` brings the writer; `GradienceCallback` needs the extra
+`hf`, and reading runs back needs the extra `analysis`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradience_analysis import GradienceError, Run, TelemetryReader, load_run, validate
+    from gradience_emit import TelemetryWriter, TextViolationError
+    from gradience_emit.hf import GradienceCallback, GradienceCallbackConfig
+    from gradience_schema import (
+        EVENT_TYPES,
+        SCHEMA_ID,
+        ConfigSnapshot,
+        LoraSnapshot,
+        OptimizerSnapshot,
+        Recommendation,
+        RunStatus,
+        Severity,
+        TaskProfile,
+        TrainingSnapshot,
+        load_schema,
+    )
+
+__all__ = [
+    "EVENT_TYPES",
+    "SCHEMA_ID",
+    "ConfigSnapshot",
+    "GradienceCallback",
+    "GradienceCallbackConfig",
+    "GradienceError",
+    "LoraSnapshot",
+    "OptimizerSnapshot",
+    "Recommendation",
+    "Run",
+    "RunStatus",
+    "Severity",
+    "TaskProfile",
+    "TelemetryReader",
+    "TelemetryWriter",
+    "TextViolationError",
+    "TrainingSnapshot",
+    "__version__",
+    "load_run",
+    "load_schema",
+    "validate",
+]
+
+__version__ = "0.1.0"  # the same as in pyproject.toml; a test holds them together
+
+_EMIT = "gradience_emit"
+_HF = "gradience_emit.hf"
+_ANALYSIS = "gradience_analysis"
+_SCHEMA = "gradience_schema"
+_HOMES = {
+    "TelemetryWriter": _EMIT,
+    "TextViolationError": _EMIT,
+    "GradienceCallback": _HF,
+    "GradienceCallbackConfig": _HF,
+    "GradienceError": _ANALYSIS,
+    "Run": _ANALYSIS,
+    "TelemetryReader": _ANALYSIS,
+    "load_run": _ANALYSIS,
+    "validate": _ANALYSIS,
+}
+_EXTRAS = {_HF: "hf", _ANALYSIS: "analysis"}
+_OURS = ("gradience", "gradience_emit", "gradience_analysis", "gradience_schema")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home and keep it (PEP 562).
+
+    Raises:
+        AttributeError: No public name is spelled so.
+        ImportError: The name's extra is not installed; the message says which.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES.get(name, _SCHEMA)
+    try:
+        value = getattr(importlib.import_module(home), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if home not in _EXTRAS or missing in _OURS:  # not a missing extra but a broken installation
+            raise
+        message = f"gradience.{name} needs {missing}: pip install 'gradience[{_EXTRAS[home]}]'"
+        raise ImportError(message, name=error.name) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

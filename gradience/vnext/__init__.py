@@ -1,0 +1,1 @@
+"""Import paths by contract version: `vnext` holds what reads and writes telemetry/v1."""
