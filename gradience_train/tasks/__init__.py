@@ -1,0 +1,1 @@
+"""Embedded tasks: data sets made by code, so that a run needs no download."""
