@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from gradience_emit.encode import is_number, pointer_to
-from gradience_schema import EVENT_TYPES, schema_files
+import gradience_schema
+from gradience_emit.encode import Notes, is_number, pointer_to
 
-__all__ = ["conform", "strict_fields"]
+__all__ = ["conform", "is_known", "strict_fields"]
 
 _Json = dict[str, Any]
 _CAUTIOUS: Final[Mapping[str, Any]] = {"severity": "error", "status": "error", "message": "", "code": "UNKNOWN"}
@@ -44,13 +44,17 @@ class _Slot:
     inner: Mapping[str, _Slot] | None
 
 
-def conform(event: str, tree: _Json, renamed: dict[str, str]) -> None:
-    """Make ``tree`` (a normalised payload) valid for ``event``, in place; ``renamed`` takes what was moved."""
-    known = _payload(event)
-    if known is None:
+def is_known(event: str) -> bool:
+    """Whether ``event`` has a schema in v1."""
+    return event in _known_events()
+
+
+def conform(event: str, tree: _Json, notes: Notes) -> None:
+    """Make ``tree`` (a normalised payload) valid for ``event``, in place; ``notes`` takes what was moved."""
+    if not is_known(event):
         return
-    slots, missing = known
-    _repair(tree, slots, [], renamed)
+    slots, missing = _payload(event)
+    _repair(tree, slots, [], notes)
     for key, empty in missing.items():
         if key not in tree:
             tree[key] = empty()
@@ -58,32 +62,34 @@ def conform(event: str, tree: _Json, renamed: dict[str, str]) -> None:
 
 @functools.cache
 def strict_fields(event: str) -> frozenset[str] | None:
-    """The fields of ``event`` in which not every number is valid; None when the event has required fields.
+    """The fields of a known ``event`` in which not every number is valid; None when it has required fields.
 
     A payload of numbers that touches none of them needs no `conform`: the common training step does not pay for it.
     """
-    known = _payload(event)
-    if known is None:
-        return frozenset()
-    slots, required = known
+    slots, required = _payload(event)
     if required:
         return None
     return frozenset(key for key, slot in slots.items() if not all(map(slot.accepts, (None, -1, -1.0, 1e300))))
 
 
 @functools.cache
-def _payload(event: str) -> tuple[Mapping[str, _Slot], Mapping[str, Callable[[], Any]]] | None:
-    """The fields of a known event's payload and what stands for each required one; None for an event of the user's own.
+def _known_events() -> frozenset[str]:
+    return frozenset(gradience_schema.EVENT_TYPES)
+
+
+@functools.cache
+def _payload(event: str) -> tuple[Mapping[str, _Slot], Mapping[str, Callable[[], Any]]]:
+    """The fields of a known event's payload and what stands for each required one.
 
     A required field that was not given gets ``error`` for a severity or a status, else something empty.
     """
-    if event not in EVENT_TYPES:
-        return None
     root = _documents()[f"events/{event}.schema.json"]
     payload = root["$defs"]["payload"]
     properties = {key: schema for key, schema in payload["properties"].items() if key != "event"}
     slots = {key: _compile(schema, root) for key, schema in properties.items()}
-    return slots, {key: _substitute(key, properties.get(key, {})) for key in payload.get("required", ())}
+    return slots, {
+        key: _substitute(key, _resolve(properties.get(key, {}), root)[0]) for key in payload.get("required", ())
+    }
 
 
 def _substitute(key: str, schema: _Json) -> Callable[[], Any]:
@@ -91,14 +97,14 @@ def _substitute(key: str, schema: _Json) -> Callable[[], Any]:
     return _EMPTY.get(schema.get("type", ""), lambda: cautious)
 
 
-def _repair(tree: _Json, slots: Mapping[str, _Slot], path: list[str], renamed: dict[str, str]) -> None:
+def _repair(tree: _Json, slots: Mapping[str, _Slot], path: list[str], notes: Notes) -> None:
     misplaced: list[str] = []
     for key, value in tree.items():
         slot = slots.get(key)
         if slot is None:
             continue
         if slot.inner is not None and isinstance(value, dict):
-            _repair(cast("_Json", value), slot.inner, [*path, key], renamed)
+            _repair(cast("_Json", value), slot.inner, [*path, key], notes)
         if not slot.accepts(value):
             misplaced.append(key)
     for key in misplaced:
@@ -106,12 +112,14 @@ def _repair(tree: _Json, slots: Mapping[str, _Slot], path: list[str], renamed: d
         while free in tree:
             free = f"x_{free}"
         tree[free] = tree.pop(key)
-        renamed[pointer_to([*path, free])] = key
+        moved_to = pointer_to([*path, free])
+        notes.move(pointer_to([*path, key]), moved_to)
+        notes.renamed[moved_to] = key
 
 
 @functools.cache
 def _documents() -> Mapping[str, _Json]:
-    return schema_files()
+    return gradience_schema.schema_files()
 
 
 def _resolve(schema: _Json, root: _Json) -> tuple[_Json, _Json]:

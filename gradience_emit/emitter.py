@@ -7,44 +7,27 @@ counted.
 from __future__ import annotations
 
 import atexit
-import itertools
 import logging
-import math
-import operator
 import os
 import threading
-import time
 import uuid
-import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 from gradience_emit.boundary import attempt, never_raises
-from gradience_emit.conform import conform, strict_fields
-from gradience_emit.encode import Normaliser, Notes, dumps, pointer_to
+from gradience_emit.record import MAX_LINE_BYTES, RecordEncoder
 from gradience_emit.redact import Redactor, TextViolationError, redact_secrets
 from gradience_emit.segments import find_segments
 from gradience_emit.spool import Outage, Spool
-from gradience_schema import SCHEMA_ID
 
 __all__ = ["MAX_LINE_BYTES", "TelemetryWriter", "describe_exception"]
 
-MAX_LINE_BYTES: Final = 1 << 20
-RESERVED: Final = frozenset(
-    {
-        *("schema", "ts", "run_id", "event", "step"),
-        *("seq", "nonfinite", "renamed", "truncated", "dropped_events", "telemetry_faults"),
-    }
-)
-_STEP_LIMIT: Final = 2**63
-_NAMES_LIMIT: Final = 10_000
-_NOTE_LIMIT: Final = 1000
-"""Entries of ``nonfinite`` or ``renamed`` per event; a tensor's worth of NaN must not fill the line."""
-_URGENT_SEVERITIES: Final = frozenset({"error", "critical"})
+_RUN_ID_LIMIT: Final = 4096
 _logger = logging.getLogger("gradience_emit")
-_writers: weakref.WeakSet[TelemetryWriter] = weakref.WeakSet()
+_writers: set[TelemetryWriter] = set()
+"""Every writer that is not closed: what waits in one that was forgotten is still written at exit."""
 
 
 class TelemetryWriter:
@@ -92,15 +75,13 @@ class TelemetryWriter:
     ) -> None:
         if if_exists not in {"segment", "append"}:
             raise ValueError(f'if_exists must be "segment" or "append", not {if_exists!r}')
-        if ring_size < 1 or sync_every_bytes < 1 or not sync_every_s > 0 or retry_every_s < 0:
+        if ring_size < 1 or sync_every_bytes < 1 or not sync_every_s > 0 or not retry_every_s >= 0:
             raise ValueError(
                 "ring_size, sync_every_bytes and sync_every_s must be positive, retry_every_s not negative"
             )
-        if run_id is not None and not run_id:
-            raise ValueError("run_id must not be empty")
+        if run_id is not None:
+            run_id = _clean_run_id(run_id)
         self._redactor = Redactor(max_str_len, allow_text=allow_text, on_text_violation=on_text_violation)
-        self._normaliser = Normaliser(self._redactor)
-        self._names: dict[str, tuple[str, bool]] = {}
         self._lock = threading.RLock()
         self._base = Path(path)
         self._spool_options: dict[str, Any] = {
@@ -109,16 +90,16 @@ class TelemetryWriter:
             "ring_size": ring_size,
             "retry_every_s": retry_every_s,
         }
-        self._spool = Spool(self._base, append=if_exists == "append", **self._spool_options)
+        self._spool = Spool(self._base, append=if_exists == "append", run_id=run_id, **self._spool_options)
         segment = self._spool.segment
         adopted = segment.run_id if segment is not None else None
-        self.run_id = _clean_run_id(run_id or adopted or str(uuid.uuid4()))
-        self._seq = segment.next_seq if segment is not None else 0
+        self.run_id = run_id or adopted or str(uuid.uuid4())
+        self._encoder = RecordEncoder(self.run_id, segment.next_seq if segment is not None else 0, self._redactor)
         self._reported_dropped = 0
-        self._unsent = 0
+        self._lost = 0
         self._faults = 0
         self._started: dict[str, Any] | None = None
-        self._ended = False
+        self._ended = segment is not None and segment.ended
         self._closed = False
         self._forked = False
         _writers.add(self)
@@ -131,7 +112,7 @@ class TelemetryWriter:
     @property
     def dropped(self) -> int:
         """Events lost so far."""
-        return self._spool.dropped + self._unsent
+        return self._spool.dropped + self._lost
 
     @property
     def faults(self) -> int:
@@ -143,31 +124,29 @@ class TelemetryWriter:
         """Whether ``run_end`` was written."""
         return self._ended
 
-    def run_start(self, config: object, meta: Mapping[str, Any] | None = None) -> None:
+    def run_start(self, /, config: object, meta: Mapping[str, Any] | None = None) -> None:
         """Open the run: its configuration (a `ConfigSnapshot` or a mapping) and its surroundings.
 
         For a run that continues an earlier segment of the same path, ``meta.segment`` and ``meta.parent_segment`` are
         added.
         """
-        to_dict = getattr(config, "to_dict", None)
-        payload: dict[str, Any] = {"config": to_dict() if callable(to_dict) else config, "meta": dict(meta or {})}
-        payload["meta"].update(self._lineage())
-        self._started = payload
-        self._emit("run_start", None, payload)
+        surroundings = attempt(lambda: dict(meta or {}), lambda _: {"meta": meta})
+        self._started = {"config": _as_dict(config), "meta": {**surroundings, **self._lineage()}}
+        self._emit("run_start", None, self._started)
 
-    def train_step(self, step: int, *, loss: Any = None, lr: Any = None, **extras: Any) -> None:
+    def train_step(self, /, step: int, *, loss: Any = None, lr: Any = None, **extras: Any) -> None:
         """One logged training step: ``loss`` (mean since the last log), ``lr`` (one, or one a parameter group)."""
-        if lr is not None:
-            extras = {"lr": lr, **extras}
         if loss is not None:
-            extras = {"loss": loss, **extras}
+            extras = {"loss": loss, "lr": lr, **extras} if lr is not None else {"loss": loss, **extras}
+        elif lr is not None:
+            extras = {"lr": lr, **extras}
         self._emit("train_step", step, extras)
 
-    def eval(self, step: int | None, *, split: str, metrics: Mapping[str, Any], **extras: Any) -> None:
+    def eval(self, /, step: int | None, *, split: str, metrics: Mapping[str, Any], **extras: Any) -> None:
         """One evaluation of ``split`` (``train``, ``val``, ``test``, or a name of yours)."""
         self._emit("eval", step, {"split": split, "metrics": metrics, **extras})
 
-    def metrics(self, step: int | None, *, kind: str, metrics: Mapping[str, Any], **extras: Any) -> None:
+    def metrics(self, /, step: int | None, *, kind: str, metrics: Mapping[str, Any], **extras: Any) -> None:
         """Measurements of any other kind: ``throughput``, ``memory``, ``lora_audit`` or your own."""
         self._emit("metrics", step, {"kind": kind, "metrics": metrics, **extras})
 
@@ -186,26 +165,31 @@ class TelemetryWriter:
             payload["context"] = context
         self._emit("alert", step, payload)
 
-    def recommendation(self, recommendations: Iterable[object], *, step: int | None = None, **extras: Any) -> None:
+    def recommendation(self, /, recommendations: Iterable[object], *, step: int | None = None, **extras: Any) -> None:
         """Hypotheses to test, each a `Recommendation` or a mapping."""
-        self._emit("recommendation", step, {"recommendations": _as_dicts(recommendations), **extras})
+        items = attempt(lambda: [_as_dict(item) for item in recommendations], lambda _: recommendations)
+        self._emit("recommendation", step, {"recommendations": items, **extras})
 
-    def run_end(self, *, status: str = "ok", reason: str | None = None, **extras: Any) -> None:
+    def run_end(
+        self, /, *, status: str = "ok", reason: str | None = None, step: int | None = None, **extras: Any
+    ) -> None:
         """Close the run as ``ok``, ``aborted`` or ``error``. Written once; a second call is ignored with a warning.
 
         Evaluations and metrics of the finished run may still follow; `close` releases the file.
         """
-        if self._ended:
-            _logger.warning("run_end was already written to %s; the second one is ignored", self.path)
-            return
-        self._ended = True
-        payload: dict[str, Any] = {"status": status, **({} if reason is None else {"reason": reason}), **extras}
-        self._emit("run_end", None, payload)
+        with self._lock:
+            if self._ended and not self._forked:
+                _logger.warning("run_end was already written to %s; the second one is ignored", self.path)
+                return
+            payload: dict[str, Any] = {"status": status, **({} if reason is None else {"reason": reason}), **extras}
+            self._emit("run_end", step, payload)
+            self._ended = True
+            self._finish()  # what waits must not wait for a close that may never come
 
-    def log(self, event: str, step: int | None = None, **payload: Any) -> None:
+    def log(self, event: str, /, step: int | None = None, **payload: Any) -> None:
         """Any event, known or of your own; keys that the envelope uses are kept apart as ``x_<key>``."""
-        if event == "run_end":
-            self.run_end(**payload)
+        if _is_run_end(event):
+            self.run_end(step=step, **payload)
         else:
             self._emit(event, step, payload)
 
@@ -214,12 +198,18 @@ class TelemetryWriter:
         with self._lock:
             if self._closed:
                 return
-            if self._forked:  # the file and what waits belong to the parent
-                self._spool.release()
-            else:
-                self._announce(self._spool.flush())
-                self._spool.close()
+            if not self._forked:  # in a forked child the file and what waits belong to the parent
+                self._finish()
+            self._spool.close()
             self._closed = True
+        _writers.discard(self)
+
+    @never_raises
+    def _finish(self) -> None:
+        outage = self._spool.flush()
+        if outage is not None:
+            self._announce(outage)
+            self._spool.flush()
 
     def report_fault(self, fault: Exception, where: str) -> None:
         """Count an internal fault; the first is logged with its traceback. For use by the callback's boundary too."""
@@ -231,11 +221,12 @@ class TelemetryWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if not self._ended and (self._seq or error is not None):
+        if not self._ended and not self._forked and (self._encoder.seq or error is not None):
             if error is None:
                 self.run_end(status="ok")
             else:
-                self.run_end(**describe_exception(error))
+                end = describe_exception(error)
+                self.run_end(status=end["status"], reason=end["reason"])
         self.close()
 
     @never_raises
@@ -246,85 +237,33 @@ class TelemetryWriter:
                 return
             if self._forked:
                 self._continue_in_child()
-            self._unsent += 1  # until the line is safe with the spool, this event counts as lost
+            is_safe = False
             try:
-                line, important = self._encode(event, step, payload)
+                is_end = type(event) is str and event == "run_end"
+                counters = self._counters(is_end=is_end) if self._lost or self._spool.dropped or is_end else None
+                line, important = self._encoder.encode(event, step, payload, counters)
+                outage = self._spool.deliver(line, important=important)
+                is_safe = True
             except TextViolationError:
-                self._unsent -= 1  # refused at the caller's wish, and the caller is told: not a loss
+                is_safe = True  # refused at the caller's wish, and the caller is told: not a loss
                 raise
-            outage = self._spool.deliver(line, important=important)
-            self._unsent -= 1
+            finally:
+                if not is_safe:
+                    self._lost += 1
             if outage is not None:
                 self._announce(outage)
 
-    def _encode(self, event: object, step: object, payload: Mapping[str, Any]) -> tuple[bytes, bool]:
-        if not isinstance(event, str) or not event:
-            payload, event = {**payload, "event": event}, "unknown"
-        normaliser = self._normaliser
-        notes = normaliser.start()
-        member, names = normaliser.member, self._names
-        strict = strict_fields(event)
-        fits = strict is not None
-        tree: dict[str, Any] = {}
-        for raw, value in payload.items():
-            key, secret = names.get(raw) or self._name(raw)
-            if key in RESERVED or key in tree:
-                key = _free_key(tree, key, notes)
-            if (type(value) is not float and type(value) is not int) or (strict and key in strict):
-                fits = False
-            tree[key] = "[SECRET]" if secret and type(value) is str else member(key, value)
-        number = step if type(step) is int and 0 <= step < _STEP_LIMIT else _step(step)
-        if number is None and step is not None:
-            tree[_free_key(tree, "step", notes)] = member("step", step)
-        if not fits:
-            conform(event, tree, notes.renamed)
-        important = (
-            event in {"run_start", "run_end"}
-            or (event == "alert" and tree.get("severity") in _URGENT_SEVERITIES)
-            or (event == "metrics" and tree.get("kind") == "guard")
-        )
-        seq, self._seq = self._seq, self._seq + 1
-        record: dict[str, Any] = {
-            "schema": SCHEMA_ID,
-            "ts": time.time(),
-            "run_id": self.run_id,
-            "event": event,
-            "step": number,
-            **tree,
-            "seq": seq,
-        }
-        if self._unsent != 1 or self._spool.dropped or event == "run_end":
-            record.update(self._counters(event))
-        for name, changes in (("nonfinite", notes.nonfinite), ("renamed", notes.renamed)):
-            if changes:
-                record[name] = dict(itertools.islice(changes.items(), _NOTE_LIMIT))
-            if len(changes) > _NOTE_LIMIT:
-                record.setdefault("truncated", {})[f"/{name}"] = len(dumps(changes))
-        line = dumps(record)
-        if len(line) >= MAX_LINE_BYTES:
-            line = _shrunk(record, tree)
-        return line + b"\n", important
-
-    def _name(self, raw: object) -> tuple[str, bool]:
-        """A top-level payload key as it is written, and whether it names a secret; remembered for plain strings."""
-        name = self._normaliser.name(raw)
-        if type(raw) is str and len(self._names) < _NAMES_LIMIT:
-            self._names[raw] = name
-        return name
-
-    def _counters(self, event: str) -> dict[str, int]:
+    def _counters(self, *, is_end: bool) -> dict[str, int]:
         """The loss and fault counters, when they changed and at the end of the run."""
-        dropped = self._spool.dropped + self._unsent - 1  # the event being written is counted in _unsent
+        dropped = self.dropped
         counters: dict[str, int] = {}
-        if dropped and (dropped != self._reported_dropped or event == "run_end"):
+        if dropped and (dropped != self._reported_dropped or is_end):
             counters["dropped_events"] = self._reported_dropped = dropped
-        if self.faults and event == "run_end":
+        if self.faults and is_end:
             counters["telemetry_faults"] = self.faults
         return counters
 
-    def _announce(self, outage: Outage | None) -> None:
-        if outage is None:
-            return
+    def _announce(self, outage: Outage) -> None:
         _logger.warning(
             "telemetry is written to %s again after %.1f s: %d events came late, %d are lost",
             self.path,
@@ -349,16 +288,16 @@ class TelemetryWriter:
         return {"segment": parent + 1, "parent_segment": parent}
 
     def _lose_after_close(self, event: object) -> None:
-        self._unsent += 1
-        if self._unsent == 1:
-            _logger.warning("telemetry event %r came after the writer of %s was closed and is lost", event, self.path)
+        self._lost += 1
+        if self._lost == 1:
+            _logger.warning("telemetry came after the writer of %s was closed (%s) and is lost", self.path, type(event))
 
     def _continue_in_child(self) -> None:
         """In a forked process: leave the parent's file alone and go on in a segment of this process's own."""
         self._forked = False
-        self._spool.release()
-        self._spool = Spool(self._base, append=False, **self._spool_options)
-        self._seq = self._reported_dropped = self._unsent = 0
+        self._spool = Spool(self._base, append=False, run_id=self.run_id, **self._spool_options)
+        self._encoder = RecordEncoder(self.run_id, 0, self._redactor)
+        self._reported_dropped = self._lost = self._faults = 0
         self._ended = False
         if self._started is not None:
             start = dict(self._started)
@@ -367,6 +306,7 @@ class TelemetryWriter:
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()  # another thread of the parent may have held it
+        self._spool.release()  # a child that kept the descriptor would keep the lock when the parent is gone
         self._forked = True
 
 
@@ -389,51 +329,19 @@ def _own_text(error: BaseException) -> str:
 
 
 def _clean_run_id(run_id: str) -> str:
+    """The run id in UTF-8 and without secrets; its length is the caller's affair, within reason."""
+    if not 0 < len(run_id) <= _RUN_ID_LIMIT:
+        raise ValueError(f"run_id must have 1 to {_RUN_ID_LIMIT} characters, not {len(run_id)}")
     return redact_secrets(run_id.encode("utf-8", "replace").decode("utf-8"))
 
 
-def _step(step: object) -> int | None:
-    """``step`` as a non-negative 64-bit integer; None when it is not one."""
-    if step is None or isinstance(step, bool):
-        return None
-    if isinstance(step, float):
-        step = int(step) if math.isfinite(step) and step.is_integer() else -1
-    try:
-        number = operator.index(step)  # type: ignore[arg-type]
-    except TypeError:
-        return None
-    return number if 0 <= number < _STEP_LIMIT else None
+def _is_run_end(event: object) -> bool:
+    return issubclass(type(event), str) and event == "run_end"  # isinstance asks the object, and it may fail
 
 
-def _free_key(tree: Mapping[str, Any], key: str, notes: Notes) -> str:
-    free = f"x_{key}"
-    while free in tree or free in RESERVED:
-        free = f"x_{free}"
-    notes.renamed[pointer_to([free])] = key
-    return free
-
-
-def _as_dicts(items: Iterable[object]) -> list[Any]:
-    converters = [(item, getattr(item, "to_dict", None)) for item in items]
-    return [convert() if callable(convert) else item for item, convert in converters]
-
-
-def _shrunk(record: dict[str, Any], payload: Mapping[str, Any]) -> bytes:
-    """The line of ``record`` with its largest payload fields left out until it fits; ``truncated`` says which."""
-    sizes = sorted(((len(dumps({"": value})) - 5, key) for key, value in payload.items()), reverse=True)
-    truncated = record.setdefault("truncated", {})
-    for size, key in sizes:
-        value, pointer = record[key], pointer_to([key])
-        record[key] = {} if isinstance(value, dict) else [] if isinstance(value, list) else f"[TRUNCATED {size} bytes]"
-        truncated[pointer] = size
-        for name in ("nonfinite", "renamed"):
-            inside = [note for note in record.get(name, ()) if note.startswith(pointer + "/")]
-            for note in inside:
-                del record[name][note]
-        line = dumps(record)
-        if len(line) < MAX_LINE_BYTES:
-            return line
-    raise ValueError("an event whose envelope alone exceeds the line limit")
+def _as_dict(item: Any) -> object:
+    """``item.to_dict()`` where there is one that works; else the item, which the encoder takes as it is."""
+    return attempt(lambda: item.to_dict() if callable(getattr(item, "to_dict", None)) else item, lambda _: item)
 
 
 @atexit.register

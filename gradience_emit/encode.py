@@ -37,6 +37,7 @@ __all__ = ["MAX_DEPTH", "MAX_NODES", "Normaliser", "Notes", "dumps", "is_number"
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 100_000
 """Values in one event past which the rest is left out: a whole dataset logged by mistake must not stall a step."""
+_BUILT_IN: Final[frozenset[type]] = frozenset({dict, list, tuple})
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 _DIGITS_SHOWN: Final = 256
@@ -79,6 +80,15 @@ class Notes:
 
     nonfinite: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     renamed: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
+
+    def move(self, old: str, new: str | None) -> None:
+        """Point what is noted at ``old`` and below it to ``new`` and below; None forgets it, with the field."""
+        for changes in (self.nonfinite, self.renamed):
+            below = [pointer for pointer in changes if pointer == old or pointer.startswith(old + "/")]
+            for pointer in below:
+                word = changes.pop(pointer)
+                if new is not None:
+                    changes[new + pointer[len(old) :]] = word
 
 
 class Normaliser:
@@ -149,38 +159,55 @@ class Normaliser:
         if identity in self._open:
             return "[CYCLE]"
         self._open.add(identity)
+        try:
+            if self._path and type(value) in _BUILT_IN:  # its own code cannot fail; the outermost one is guarded
+                return self._read(value, key)
+            return attempt(lambda: self._read(value, key), lambda _: self._unreadable(value, key))
+        finally:
+            self._open.discard(identity)
+
+    def _read(self, value: Any, key: str) -> Any:
+        is_mapping = isinstance(value, Mapping)
+        if not is_mapping and not isinstance(value, (list, tuple)):
+            return self._foreign(value, key)
         self._path.append(key)
         try:
-            if isinstance(value, Mapping):
+            if is_mapping:
                 return self._mapping(cast("Mapping[Any, Any]", value).items())
-            if isinstance(value, (list, tuple)):
-                return self._sequence(cast("Iterable[Any]", value))
-            self._path.pop()
-            try:
-                return attempt(lambda: self._foreign(value, key), lambda _: f"[unreadable {type(value).__qualname__}]")
-            finally:
-                self._path.append(key)
+            return self._sequence(cast("Iterable[Any]", value))
         finally:
             self._path.pop()
-            self._open.discard(identity)
+
+    def _unreadable(self, value: object, key: str) -> str:
+        self._notes.move(pointer_to([*self._path, key]), None)
+        return f"[unreadable {type(value).__qualname__}]"
 
     def _mapping(self, items: Iterable[tuple[object, object]]) -> dict[str, Any]:
         tree: dict[str, Any] = {}
+        names = self._redactor.names
         for raw, value in items:
             self._nodes += 1
             if self._nodes > MAX_NODES:
                 tree["[TRUNCATED]"] = "more than 100000 values"
                 break
-            key, secret = self.name(raw)
+            key, secret = (names.get(raw) if type(raw) is str else None) or self.name(raw)
             if key in tree:
                 key = self._free_key(tree, key, raw)
-            tree[key] = _masked(value) if secret else None
-            if tree[key] is None:
-                tree[key] = self.member(key, value)
+            tree[key] = self.secret(key, value) if secret else self.member(key, value)
         return tree
 
+    def secret(self, key: str, value: object) -> Any:
+        """What to write for a member whose key names a secret: a label, unless the value cannot be one (a number)."""
+        tree = self.member(key, value)
+        if tree is None or tree == "" or isinstance(tree, bool) or is_number(tree):
+            return tree
+        if isinstance(tree, list) and all(map(is_number, cast("list[Any]", tree))):
+            return cast("list[Any]", tree)
+        self._notes.move(pointer_to([*self._path, key]), None)
+        return "[SECRET]"
+
     def _free_key(self, tree: Mapping[str, Any], key: str, raw: object) -> str:
-        number = 2
+        number = len(tree) + 1  # the position: counting up from 2 would be quadratic for a dict keyed by secrets
         while f"{key}#{number}" in tree:
             number += 1
         free = f"{key}#{number}"
@@ -263,17 +290,6 @@ def _key_text(key: Any) -> str:
     if _is_array(key) and hasattr(key, "__index__"):
         return str(operator.index(key))
     return f"[{type(key).__qualname__}]"
-
-
-def _masked(value: Any) -> Any:
-    """What to write for the value of a key that names a secret; None when it cannot be one (a number, a flag)."""
-    if isinstance(value, str):
-        return "[SECRET]" if value else ""
-    if isinstance(value, (bytes, bytearray)):
-        return "[SECRET]"
-    if isinstance(value, (list, tuple)) and any(isinstance(item, (str, bytes)) for item in cast("list[Any]", value)):
-        return "[SECRET]"
-    return None
 
 
 def _is_array(value: object) -> bool:

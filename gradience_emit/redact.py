@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 import unicodedata
 from collections.abc import Callable
@@ -39,17 +40,22 @@ _SECRET_NAME: Final = re.compile(rf"(?i)(?:^|[^A-Za-z0-9])(?:{_SECRET_WORDS})$")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Rule:
     """One kind of secret: run ``pattern`` only when the lower-cased text contains one of ``anchors``.
 
-    The literal anchors keep a clean string cheap. Every open-ended part of a pattern is bounded or starts at a
-    boundary, so that the search stays linear in the length of the text.
+    The literal anchors keep a clean string cheap, and a pattern that is never needed is never compiled. Every
+    open-ended part of a pattern is bounded or starts at a boundary, so that the search stays linear in the length of
+    the text.
     """
 
-    pattern: re.Pattern[str]
+    source: str
     anchors: tuple[str, ...]
     replacement: str | Callable[[re.Match[str]], str]
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(self.source)
 
 
 def _basic_auth(match: re.Match[str]) -> str:
@@ -109,60 +115,56 @@ _QUERY_WORDS: Final = r"(?:token|key|secret|sig|signature|passw(?:or)?d|pwd|auth
 # In this order: what contains another secret (a PEM block, a URL) is replaced before what it contains.
 _RULES: Final = (
     _Rule(
-        re.compile(r"-----BEGIN [A-Z0-9 ]{1,60}-----(?:[^-]|-(?!----END ))*(?:-----END [A-Z0-9 ]{1,60}-----)?"),
+        r"-----BEGIN [A-Z0-9 ]{1,60}-----(?:[^-]|-(?!----END ))*(?:-----END [A-Z0-9 ]{1,60}-----)?",
         ("-----begin ",),
         "[PRIVATE_KEY]",
     ),
     _Rule(
-        re.compile(r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]{1,15}://[^\s/?#@\"'<>]{1,512}@[^\s\"'<>]+"),
+        r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]{1,15}://[^\s/?#@\"'<>]{1,512}@[^\s\"'<>]+",
         ("://",),
         "[URL_WITH_TOKEN]",
     ),
     _Rule(
-        re.compile(
-            r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]{1,15}://[^\s?#\"'<>]{0,2048}[?#]"
-            rf"(?:[^\s\"'<>&]{{0,512}}&){{0,32}}?[A-Za-z0-9_.\-]{{0,40}}?(?i:{_QUERY_WORDS})=[^\s\"'<>]+"
-        ),
+        r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]{1,15}://(?:[^\s?#\"'<>:]|:(?!//)){0,2048}[?#]"
+        rf"(?:[^\s\"'<>&]{{0,512}}&){{0,32}}?[A-Za-z0-9_.\-]{{0,40}}?(?i:{_QUERY_WORDS})=[^\s\"'<>]+",
         ("://",),
         "[URL_WITH_TOKEN]",
     ),
     _Rule(
-        re.compile(r"(?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)+"),
+        r"(?<![A-Za-z0-9_\-])eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{4,}(?:\.[A-Za-z0-9_\-]*)+",
         ("eyj",),
         "[JWT]",
     ),
-    _Rule(re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(_KEY_FORMS)})"), _KEY_ANCHORS, "[API_KEY]"),
+    _Rule(rf"(?<![A-Za-z0-9])(?:{'|'.join(_KEY_FORMS)})", _KEY_ANCHORS, "[API_KEY]"),
     _Rule(
-        re.compile(r"(?i)(?<![a-z])(wandb\s{1,4}login\s{1,4})(?:--\S{1,40}\s{1,4}){0,3}[a-z0-9_]{20,}"),
+        r"(?i)(?<![a-z])(wandb\s{1,4}login\s{1,4})(?:--\S{1,40}\s{1,4}){0,3}[a-z0-9_]{20,}",
         ("login",),
         r"\1[API_KEY]",
     ),
     _Rule(
-        re.compile(r"(?i)(?<![a-z])basic[ \t:]{1,4}(?P<token>[a-z0-9+/_\-]{6,}={0,2})"),
+        r"(?i)(?<![a-z])basic[ \t:]{1,4}(?P<token>[a-z0-9+/_\-]{6,}={0,2})",
         ("basic",),
         _basic_auth,
     ),
     _Rule(
-        re.compile(r"(?i)(?<![a-z])bearer[ \t:]{1,4}(?=[a-z._~+/\-]{0,400}\d)[a-z0-9._~+/\-]{16,}={0,2}"),
+        r"(?i)(?<![a-z])bearer[ \t:]{1,4}(?=[a-z._~+/\-]{0,400}\d)[a-z0-9._~+/\-]{16,}={0,2}",
         ("bearer",),
         "[AUTH]",
     ),
     _Rule(
-        re.compile(
-            rf"(?i)((?:{_SECRET_WORDS})[\"']?\s{{0,4}}[:=]\s{{0,4}})"
-            r"(?:\"[^\"\n]{1,512}\"|'[^'\n]{1,512}'|"
-            r"(?:(?:basic|bearer|digest|token)\s{1,4})?[^\s\"',;&\[][^\s\"',;&]{3,})"
-        ),
+        rf"(?i)((?:{_SECRET_WORDS})[\"']?\s{{0,4}}[:=]\s{{0,4}})"
+        r"(?:\"[^\"\n]{1,512}\"|'[^'\n]{1,512}'|"
+        r"(?:(?:basic|bearer|digest|token)\s{1,4})?[^\s\"',;&\[][^\s\"',;&]{3,})",
         ("pass", "pwd", "secret", "key", "auth", "credential", "cookie", "token"),
         r"\1[SECRET]",
     ),
     _Rule(
-        re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}?(?:@|%40|&#64;)(?:[\w\-]{1,63}\.){1,8}[^\W\d_]{2,24}(?!\w)"),
+        r"(?<![\w.%+\-])[\w.%+\-]{1,64}?(?:@|%40|&#64;)(?:[\w\-]{1,63}\.){1,8}[^\W\d_]{2,24}(?!\w)",
         ("@", "%40", "&#64;"),
         "[EMAIL]",
     ),
     _Rule(
-        re.compile(rf"(?<![\w.+\-/])(?:{'|'.join(_PHONE_FORMS)})(?![\w\-]|\.\d)"),
+        rf"(?<![\w.+\-/])(?:{'|'.join(_PHONE_FORMS)})(?![\w\-]|\.\d)",
         ("+", "-", "(", ".", "00"),
         _phone,
     ),
@@ -223,6 +225,9 @@ class Redactor:
         max_str_len: the longest string that is written as it is, in characters (>= 1).
         allow_text: keep long strings; secrets are still replaced.
         on_text_violation: ``"redact"`` replaces, ``"raise"`` raises `TextViolationError` for long text and for secrets.
+
+    Attributes:
+        names: the answers of `name` that are remembered.
     """
 
     def __init__(
@@ -240,7 +245,7 @@ class Redactor:
         self.allow_text = allow_text
         self.on_text_violation = on_text_violation
         self._texts: dict[str, str] = {}
-        self._names: dict[str, tuple[str, bool]] = {}
+        self.names: dict[str, tuple[str, bool]] = {}
 
     def text(self, text: str) -> str:
         """The string to write in place of ``text``: itself, a label, or itself with labels in it.
@@ -258,12 +263,12 @@ class Redactor:
 
     def name(self, name: str) -> tuple[str, bool]:
         """The key to write in place of ``name``, and whether it names a secret (its value must then be replaced)."""
-        known = self._names.get(name)
+        known = self.names.get(name)
         if known is not None:
             return known
         result = (self._compute(name), is_secret_name(name))
         if len(name) <= _CACHED_LENGTH:
-            _remember(self._names, name, result)
+            _remember(self.names, name, result)
         return result
 
     def _compute(self, text: str) -> str:

@@ -21,11 +21,20 @@ try:
 except ImportError:  # Windows has no flock: exclusive creation alone keeps writers apart there
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Segment", "SegmentHead", "ShortWriteError", "find_segments", "open_segment", "segment_path"]
+__all__ = [
+    "Segment",
+    "SegmentHead",
+    "ShortWriteError",
+    "find_segments",
+    "open_segment",
+    "reopen_segment",
+    "segment_path",
+]
 
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _HEAD_BYTES: Final = 1 << 20
 _TAIL_BYTES: Final = 2 << 20
+_SEQ_LIMIT: Final = 2**53
 _write = os.write
 _sync = getattr(os, "fdatasync", os.fsync)
 _truncate = os.ftruncate
@@ -66,7 +75,7 @@ def find_segments(path: Path) -> list[SegmentHead]:
     found: dict[int, Path] = {}
     try:
         entries = list(os.scandir(path.parent))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL byte in the path
         return []
     for entry in entries:
         if not entry.name.startswith(prefix) or not entry.name.endswith(suffix):
@@ -127,6 +136,8 @@ class Segment:
         index: the number in its name.
         next_seq: the ``seq`` of the next event (0 in a new segment).
         run_id: for a segment opened to append, the run it belongs to, when that could be read.
+        ended: for a segment opened to append, whether a ``run_end`` is among its last lines.
+        identity: device and inode, to tell the file from another one of its name.
     """
 
     def __init__(self, descriptor: int, path: Path, index: int) -> None:
@@ -135,20 +146,27 @@ class Segment:
         self.index = index
         self.next_seq = 0
         self.run_id: str | None = None
+        self.ended = False
         self._torn = False
+        info = os.fstat(descriptor)
+        self.identity = (info.st_dev, info.st_ino)
 
     def adopt_tail(self) -> None:
-        """Continue an existing file: its run_id and seq from its last complete lines, and whether its tail is torn."""
+        """Continue an existing file: its run_id and seq from its last complete lines, and whether its tail is torn.
+
+        A tail that cannot be read counts as torn: the worst that follows is one empty line.
+        """
         size = os.fstat(self._descriptor).st_size
         start = max(0, size - _TAIL_BYTES)
         tail = _read_regular(self.path, start, _TAIL_BYTES)
-        self._torn = bool(tail) and not tail.endswith(b"\n")
+        self._torn = size > 0 and not tail.endswith(b"\n")
         for record in _records(tail):
             run_id, seq = record.get("run_id"), record.get("seq")
             if isinstance(run_id, str) and run_id:
                 self.run_id = run_id
-            if isinstance(seq, int) and not isinstance(seq, bool):
+            if isinstance(seq, int) and not isinstance(seq, bool) and 0 <= seq < _SEQ_LIMIT:
                 self.next_seq = seq + 1
+            self.ended = self.ended or record.get("event") == "run_end"
 
     def write(self, line: bytes) -> None:
         """Append one line (newline included) with one system call, or leave the file as it was.
@@ -186,6 +204,10 @@ class Segment:
             return True
         return (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino)
 
+    def may_hold(self, run_id: str | None) -> bool:
+        """Whether events of ``run_id`` may be appended: it is the file's own run, or one of the two is not known."""
+        return run_id is None or self.run_id is None or self.run_id == run_id
+
     def close(self) -> None:
         """Close the descriptor (which releases the lock); closing twice is harmless."""
         descriptor, self._descriptor = self._descriptor, -1
@@ -196,12 +218,28 @@ class Segment:
                 return
 
 
-def open_segment(path: Path, *, append: bool = False) -> Segment:
+def reopen_segment(segment: Segment) -> Segment | None:
+    """The same file under a new descriptor, after the old one went bad; None when that file is not there any more.
+
+    Raises:
+        OSError: the file is there but cannot be opened now.
+    """
+    again = _take_existing(segment.path, segment.index, must_be_empty=False)
+    if again is None:
+        return None
+    if again.identity != segment.identity:
+        again.close()
+        return None
+    again.adopt_tail()
+    return again
+
+
+def open_segment(path: Path, *, append: bool = False, run_id: str | None = None) -> Segment:
     """Open the segment a new writer of ``path`` shall use, creating folders as needed.
 
     A free name is created exclusively. An existing file is used only when it is empty, or with ``append=True`` when it
-    is a regular file; in both cases only when no other process holds its lock. Otherwise the next number is tried, so
-    that no earlier byte is ever changed and no file is shared.
+    is a regular file of the same run; in both cases only when no other process holds its lock. Otherwise the next
+    number is tried, so that no earlier byte is ever changed and no file is shared.
 
     Raises:
         OSError: the folder cannot be created or written.
@@ -211,7 +249,9 @@ def open_segment(path: Path, *, append: bool = False) -> Segment:
         segment = _take_existing(path, 0, must_be_empty=False)
         if segment is not None:
             segment.adopt_tail()
-            return segment
+            if segment.may_hold(run_id):
+                return segment
+            segment.close()
     index = 0
     while True:
         candidate = segment_path(path, index)

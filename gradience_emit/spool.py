@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gradience_emit.segments import Segment, open_segment
+from gradience_emit.segments import Segment, open_segment, reopen_segment
 
 __all__ = ["Outage", "Spool"]
 
@@ -56,13 +56,13 @@ class Spool:
         path: Path,
         *,
         append: bool,
+        run_id: str | None,
         sync_every_s: float,
         sync_every_bytes: int,
         ring_size: int,
         retry_every_s: float,
     ) -> None:
-        self._path = path
-        self._append = append
+        self._path = self._written = path
         self._sync_every_s = sync_every_s
         self._sync_every_bytes = sync_every_bytes
         self._ring_size = ring_size
@@ -70,6 +70,8 @@ class Spool:
         self._ring: deque[tuple[bytes, bool]] = deque()
         self._ring_bytes = 0
         self._segment: Segment | None = None
+        self._lost_segment: Segment | None = None
+        self._first_line: bytes | None = None
         self._unsynced = 0
         self._last_sync = _now()
         self._outage_since: float | None = None
@@ -80,7 +82,10 @@ class Spool:
         self._warned = False
         self.dropped = 0
         self.sync_faults = 0
-        self._try_open()
+        try:
+            self._segment = open_segment(path, append=append, run_id=run_id)
+        except (OSError, ValueError) as fault:  # ValueError: a NUL byte in the path
+            self._begin_outage(fault)
 
     @property
     def segment(self) -> Segment | None:
@@ -89,8 +94,8 @@ class Spool:
 
     @property
     def path(self) -> Path:
-        """The file that is, or will be, written."""
-        return self._path if self._segment is None else self._segment.path
+        """The file that is, was last, or will be written."""
+        return self._written if self._segment is None else self._segment.path
 
     @property
     def waiting(self) -> int:
@@ -113,6 +118,8 @@ class Spool:
             self._keep(line, important=important)
             self._begin_outage(fault)
             return None
+        if self._first_line is None:
+            self._first_line = line
         self._unsynced += len(line)
         now = _now()
         if important or self._unsynced >= self._sync_every_bytes or now - self._last_sync >= self._sync_every_s:
@@ -139,15 +146,27 @@ class Spool:
     def release(self) -> None:
         """Let go of the file without touching what waits (in a forked child the parent still owns it)."""
         if self._segment is not None:
+            self._written = self._segment.path
             self._segment.close()
             self._segment = None
 
     def _try_open(self) -> bool:
+        """Open the segment again; when it is gone, a new one, which begins with the same first line.
+
+        Never an existing file that this writer did not hold: what waits here is numbered already.
+        """
         try:
-            self._segment = open_segment(self._path, append=self._append)
-        except (OSError, ValueError) as fault:  # ValueError: a NUL byte in the path
+            if self._lost_segment is not None:
+                self._segment = reopen_segment(self._lost_segment)
+            if self._segment is None:
+                self._segment = open_segment(self._path)
+                if self._first_line is not None:
+                    self._ring.appendleft((self._first_line, True))
+                    self._ring_bytes += len(self._first_line)
+        except (OSError, ValueError) as fault:
             self._begin_outage(fault)
             return False
+        self._lost_segment = None
         return True
 
     def _begin_outage(self, fault: OSError | ValueError) -> None:
@@ -167,7 +186,7 @@ class Spool:
                 self._retry_every_s,
             )
         if isinstance(fault, OSError) and fault.errno in _REOPEN_ERRNOS and self._segment is not None:
-            self._path, self._append = self._segment.path, True  # the handle is dead, the file may not be
+            self._lost_segment = self._segment  # the handle is dead, the file may not be
             self.release()
 
     def _keep(self, line: bytes, *, important: bool) -> None:
@@ -177,8 +196,8 @@ class Spool:
             self._drop_one()
 
     def _drop_one(self) -> None:
-        """Drop the oldest line that is not important (a run_start must not be the first to go), else the oldest."""
-        index = next((i for i, (_, important) in enumerate(self._ring) if not important), 0)
+        """Drop the oldest line that is not important, else the oldest but one: the first may be the run_start."""
+        index = next((i for i, (_, important) in enumerate(self._ring) if not important), min(1, len(self._ring) - 1))
         line, _ = self._ring[index]
         del self._ring[index]
         self._ring_bytes -= len(line)
@@ -201,11 +220,15 @@ class Spool:
             self._ring_bytes -= len(line)
             self._unsynced += len(line)
             self._outage_delayed += 1
+            if self._first_line is None:
+                self._first_line = line
         if self._ring:
             return None
-        since, self._outage_since = self._outage_since, None
-        self._sync(_now())
-        return Outage(self._outage_delayed, self._outage_lost, _now() - (since or _now()), self._outage_reason)
+        now = _now()
+        seconds = 0.0 if self._outage_since is None else now - self._outage_since
+        self._outage_since = None
+        self._sync(now)
+        return Outage(self._outage_delayed, self._outage_lost, seconds, self._outage_reason)
 
     def _sync(self, now: float) -> None:
         self._last_sync = now
