@@ -58,7 +58,7 @@ def open_regular(path: Path) -> IO[bytes]:
         if stat.S_ISREG(mode):
             return path.open("rb")
     except FileNotFoundError:
-        raise InputError(name, "no such file or directory.") from None
+        raise InputError(name, "does not exist. Check the path.") from None
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise InputError(name, f"cannot be read: {reason}.") from error
