@@ -16,7 +16,7 @@ import jsonschema
 import pytest
 
 from gradience_analysis import load_run
-from gradience_emit.hf_config import GradienceCallbackConfig
+from gradience_emit.hf.config import GradienceCallbackConfig
 from gradience_schema import RunStatus, load_schema, registry
 
 pytestmark = pytest.mark.hf

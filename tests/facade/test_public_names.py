@@ -100,7 +100,7 @@ def test_the_writer_comes_without_third_parties() -> None:
     ("missing", "statement", "extra"),
     [
         ("transformers", "from gradience import GradienceCallback", "hf"),
-        ("torch", "from gradience.vnext.integrations.hf import GradienceCallbackConfig", "hf"),
+        ("torch", "from gradience.vnext.integrations.hf import GradienceCallback", "hf"),
         ("gone", "import gradience; gradience.load_run", "analysis"),
         ("gone", "from gradience.vnext.telemetry_reader import TelemetryReader", "analysis"),
     ],

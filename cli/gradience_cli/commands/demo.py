@@ -65,7 +65,7 @@ def demo(
 
 def _refuse_what_needs_the_guard(*, guard: bool, inject_nan: bool, inject_step: int | None) -> None:
     from gradience_analysis.errors import GradienceError
-    from gradience_emit.hf_config import GradienceCallbackConfig, GuardNotAvailableError
+    from gradience_emit.hf.config import GradienceCallbackConfig, GuardNotAvailableError
 
     given = {"--guard": guard, "--inject-nan": inject_nan, "--inject-step": inject_step is not None}
     flags = [flag for flag, on in given.items() if on]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradience_emit.hf_clock import StepClock
+from gradience_emit.hf.clock import StepClock
 
 
 class Hands:

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
-from gradience_emit import hf_journal, hf_session, hf_snapshot, segments
+from gradience_emit import segments
 from gradience_emit.hf import GradienceCallback
+from gradience_emit.hf import journal as hf_journal
+from gradience_emit.hf import session as hf_session
+from gradience_emit.hf import snapshot as hf_snapshot
 from tests.emit.hf import tiny
 
 _BREAKABLE = [

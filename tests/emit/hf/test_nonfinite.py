@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Trainer
 
-from gradience_emit import hf_probe, hf_session
 from gradience_emit.hf import GradienceCallback
-from gradience_emit.hf_probe import NonfiniteProbe
+from gradience_emit.hf import probe as hf_probe
+from gradience_emit.hf import session as hf_session
+from gradience_emit.hf.probe import NonfiniteProbe
 from tests.emit.hf import tiny
 
 

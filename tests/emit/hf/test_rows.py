@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradience_emit.hf_rows import perplexity, read_evaluation, row_kind, step_fields
+from gradience_emit.hf.rows import perplexity, read_evaluation, row_kind, step_fields
 
 _NAMES = st.from_regex(r"[a-z][a-z0-9/]{0,8}", fullmatch=True).filter(lambda name: name not in {"runtime", "epoch"})
 

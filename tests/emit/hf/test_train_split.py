@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 
 from gradience_emit.hf import GradienceCallback
-from gradience_emit.hf_train_split import why_not_measured
+from gradience_emit.hf.train_split import why_not_measured
 from tests.emit.hf import tiny
 
 

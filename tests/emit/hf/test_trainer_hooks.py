@@ -15,7 +15,7 @@ import pytest
 from transformers import Trainer, TrainerCallback
 
 from gradience_emit.hf import GradienceCallback
-from gradience_emit.hf_trainer import MethodHook, StepHook, TrainHook, find_trainer
+from gradience_emit.hf.trainer import MethodHook, StepHook, TrainHook, find_trainer
 from tests.emit.hf import tiny
 
 

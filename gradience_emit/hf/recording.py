@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gradience_emit.boundary import attempt
 from gradience_emit.emitter import TelemetryWriter, describe_exception
-from gradience_emit.hf_config import GradienceCallbackConfig
+from gradience_emit.hf.config import GradienceCallbackConfig
 from gradience_emit.segments import find_segments
 
 __all__ = ["EVALUATION_ONLY", "Recording", "newest_run_id", "segment_base", "shared_run_id"]

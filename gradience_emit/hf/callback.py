@@ -12,12 +12,12 @@ from typing import Any, Final
 from transformers import TrainerCallback
 
 from gradience_emit.boundary import attempt, never_raises
-from gradience_emit.hf_config import GradienceCallbackConfig, GuardNotAvailableError, build_config
-from gradience_emit.hf_language import loss_is_plain_cross_entropy
-from gradience_emit.hf_rows import Evaluation, read_evaluation
-from gradience_emit.hf_session import Session
+from gradience_emit.hf.config import GradienceCallbackConfig, build_config
+from gradience_emit.hf.language import loss_is_plain_cross_entropy
+from gradience_emit.hf.rows import Evaluation, read_evaluation
+from gradience_emit.hf.session import Session
 
-__all__ = ["GradienceCallback", "GradienceCallbackConfig", "GuardNotAvailableError"]
+__all__ = ["GradienceCallback"]
 
 _EARLY_ROWS: Final = 100
 _logger = logging.getLogger("gradience_emit")

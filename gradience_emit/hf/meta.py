@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gradience_emit.hf_model import base_model
+from gradience_emit.hf.model import base_model
 
 __all__ = ["git_sha", "run_meta"]
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 
-from gradience_emit.hf_rows import strip_prefix
+from gradience_emit.hf.rows import strip_prefix
 
 __all__ = ["TrainSplit", "why_not_measured"]
 

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 from gradience_emit.boundary import attempt
 from gradience_emit.emitter import describe_exception
-from gradience_emit.hf_config import GradienceCallbackConfig
-from gradience_emit.hf_journal import Journal
-from gradience_emit.hf_meta import run_meta
-from gradience_emit.hf_recording import Recording, newest_run_id, segment_base, shared_run_id
-from gradience_emit.hf_snapshot import RunSources, schedule, snapshot_config
-from gradience_emit.hf_train_split import TrainSplit, why_not_measured
-from gradience_emit.hf_trainer import NormHook, StepHook, TrainHook, TrainObserver, find_trainer
+from gradience_emit.hf.config import GradienceCallbackConfig
+from gradience_emit.hf.journal import Journal
+from gradience_emit.hf.meta import run_meta
+from gradience_emit.hf.recording import Recording, newest_run_id, segment_base, shared_run_id
+from gradience_emit.hf.snapshot import RunSources, schedule, snapshot_config
+from gradience_emit.hf.train_split import TrainSplit, why_not_measured
+from gradience_emit.hf.trainer import NormHook, StepHook, TrainHook, TrainObserver, find_trainer
 
 __all__ = ["Session"]
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from gradience_emit.boundary import attempt
 from gradience_emit.emitter import describe_exception
-from gradience_emit.hf_clock import StepClock
-from gradience_emit.hf_probe import NonfiniteCounts, NonfiniteProbe
-from gradience_emit.hf_recording import Recording
-from gradience_emit.hf_rows import Evaluation, perplexity, row_kind, step_fields
+from gradience_emit.hf.clock import StepClock
+from gradience_emit.hf.probe import NonfiniteCounts, NonfiniteProbe
+from gradience_emit.hf.recording import Recording
+from gradience_emit.hf.rows import Evaluation, perplexity, row_kind, step_fields
 from gradience_emit.memory import read_memory
 
 __all__ = ["Journal"]
