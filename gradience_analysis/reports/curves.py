@@ -95,7 +95,7 @@ def throughput(run: Run) -> dict[str, dict[str, float]]:
 
 
 def peak_memory(run: Run) -> dict[str, float]:
-    """Largest value in MB of each `memory` metric."""
+    """Largest value in MiB of each `memory` metric."""
     names = ("peak_mb", "allocated_mb", "reserved_mb", "rss_mb", "total_mb")
     return {name: max(values) for name in names if (values := _metric(run, "memory", name))}
 

@@ -47,9 +47,9 @@ def duration(seconds: float) -> str:
     return f"{hours}h {minutes:02d}m" if hours < 48 else f"{hours // 24}d {hours % 24:02d}h"
 
 
-def size(megabytes: float) -> str:
-    """`812 MB`, `15.6 GB`."""
-    return f"{megabytes:.0f} MB" if megabytes < 1024 else f"{megabytes / 1024:.1f} GB"
+def size(mebibytes: float) -> str:
+    """`812 MiB`, `15.6 GiB`."""
+    return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
 
 
 def clipped(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -38,39 +37,39 @@ class NonfiniteProbe:
     """
 
     def __init__(self) -> None:
-        self._bad_loss: torch.Tensor | None = None
-        self._bad_norm: torch.Tensor | None = None
+        self._loss_mark: torch.Tensor | None = None
+        self._norm_mark: torch.Tensor | None = None
         self._loss_steps: torch.Tensor | None = None
         self._grad_steps: torch.Tensor | None = None
         self._last = NonfiniteCounts()
 
     def saw_loss(self, loss: Any) -> None:
         """One micro-batch's loss, a tensor or a number; anything else is not observed."""
-        bad = _is_bad(loss)
-        if self._bad_loss is None or bad is None:
-            self._bad_loss = self._bad_loss if bad is None else bad
+        mark = _mark(loss)
+        if self._loss_mark is None or mark is None:
+            self._loss_mark = self._loss_mark if mark is None else mark
         else:
-            self._bad_loss.logical_or_(bad.to(self._bad_loss.device, non_blocking=True))
+            self._loss_mark.add_(mark.to(self._loss_mark.device, non_blocking=True))
 
     def saw_norm(self, norm: Any) -> None:
         """The gradient norm of this step, a tensor or a number, as the trainer computed it."""
-        self._bad_norm = _is_bad(norm)
+        self._norm_mark = _mark(norm)
 
     def saw_gradients(self, optimizer: Any) -> None:
         """The gradients that ``optimizer`` is about to apply, unless their norm was seen already.
 
         Sharded gradients (DTensor and its like) are not observed: their norm would need a collective operation.
         """
-        if self._bad_norm is None:
+        if self._norm_mark is None:
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             if gradients and all(type(gradient) is torch.Tensor for gradient in gradients):
                 self.saw_norm(torch.nn.utils.get_total_norm(gradients))
 
     def step_is_complete(self) -> None:
         """All micro-batches and the gradients of an optimizer step were seen."""
-        self._loss_steps = _counted(self._loss_steps, self._bad_loss)
-        self._grad_steps = _counted(self._grad_steps, self._bad_norm)
-        self._bad_loss = self._bad_norm = None
+        self._loss_steps = _counted(self._loss_steps, self._loss_mark)
+        self._grad_steps = _counted(self._grad_steps, self._norm_mark)
+        self._loss_mark = self._norm_mark = None
 
     def read(self, *, wait: bool = True) -> NonfiniteCounts:
         """The counts, in one transfer from the device when they are on one.
@@ -89,20 +88,24 @@ class NonfiniteProbe:
         return self._last
 
 
-def _is_bad(value: Any) -> torch.Tensor | None:
-    """Whether a tensor or a number is not finite throughout, on its own device; None for anything else."""
+def _mark(value: Any) -> torch.Tensor | None:
+    """0 for a finite tensor or number, NaN for any other, on its own device; None for what is neither.
+
+    It is ``value - value``, one operation where `torch.isfinite` takes four, and marks can be added up: NaN stays.
+    """
     if isinstance(value, float):
-        return torch.tensor(not math.isfinite(value))
+        return torch.tensor(value - value)
     if not isinstance(value, torch.Tensor) or type(value).__name__ == "DTensor":
         return None
-    bad = torch.isfinite(value.detach()).logical_not_()
-    return bad if bad.ndim == 0 else bad.any()
+    value = value.detach()
+    mark = value - value
+    return mark if mark.ndim == 0 else mark.sum()
 
 
-def _counted(counter: torch.Tensor | None, bad: torch.Tensor | None) -> torch.Tensor | None:
-    """``counter``, made when it is first needed, plus one where ``bad``."""
-    if bad is None:
+def _counted(counter: torch.Tensor | None, mark: torch.Tensor | None) -> torch.Tensor | None:
+    """``counter``, made when it is first needed, plus one where ``mark`` is NaN."""
+    if mark is None:
         return counter
     if counter is None:
-        counter = torch.zeros((), dtype=torch.int64, device=bad.device)
-    return counter.add_(bad)
+        counter = torch.zeros((), dtype=torch.int64, device=mark.device)
+    return counter.add_(mark.isnan())

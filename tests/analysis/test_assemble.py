@@ -167,7 +167,7 @@ def test_folders_without_telemetry_say_so(tmp_path: Path) -> None:
     write(tmp_path / "out" / "run.jsonl", [start()])
     with pytest.raises(NoTelemetryError, match=r"out/run\.jsonl"):
         load_run(tmp_path)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="does not exist"):
         load_run(tmp_path / "absent")
 
 

@@ -103,7 +103,7 @@ def test_folder_is_read_as_its_run(tmp_path: Path) -> None:
 
 def test_missing_file_is_a_plain_error(tmp_path: Path) -> None:
     """Given no file, when anything is asked for, then the error is an InputError."""
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="does not exist"):
         TelemetryReader(tmp_path / "none.jsonl").summarize()
 
 

@@ -60,7 +60,7 @@ def test_healthy_run_is_reported_with_its_numbers(tmp_path: Path) -> None:
         "adamw_torch · lr 0.0002 · weight decay 0.01 · batch 4 x 2 accumulation · 40 steps · float32 · seed 7",
         "ok · step 40 of 40 · 42.0s · 1 segment",
         "tokens/s (median)",
-        "512 MB peak · 800 MB process",
+        "512 MiB peak · 800 MiB process",
         "val ppl / train ppl, last and best evaluation (step 40)",
         "split train evaluated (same step)",
         "no issues",
@@ -219,8 +219,8 @@ def test_every_renderer_takes_every_report(tmp_path: Path) -> None:
         (duration(113.2), "1m 53s"),
         (duration(7500), "2h 05m"),
         (duration(200_000), "2d 07h"),
-        (size(812.4), "812 MB"),
-        (size(15974.4), "15.6 GB"),
+        (size(812.4), "812 MiB"),
+        (size(15974.4), "15.6 GiB"),
     ],
 )
 def test_numbers_as_words(text: str, expected: str) -> None:

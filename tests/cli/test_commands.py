@@ -142,7 +142,7 @@ def test_complaint_is_one_line_with_the_remedy(files: dict[str, Path]) -> None:
     assert len(lines) == 3
     assert "gunzip" in lines[0]
     assert "timestamp, event and data" in lines[1]
-    assert "no such file" in lines[2]
+    assert "does not exist. Check the path." in lines[2]
     assert result.stdout == ""
 
 
