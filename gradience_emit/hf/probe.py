@@ -97,8 +97,8 @@ def _mark(value: Any) -> torch.Tensor | None:
         return torch.tensor(value - value)
     if not isinstance(value, torch.Tensor) or type(value).__name__ == "DTensor":
         return None
-    value = value.detach()
-    mark = value - value
+    detached: torch.Tensor = value.detach()
+    mark = detached - detached
     return mark if mark.ndim == 0 else mark.sum()
 
 
