@@ -81,9 +81,7 @@ def run_demo(
         task.model.save_pretrained(out / "base")
         task.tokenizer.save_pretrained(out / "base")
         arguments = _training_arguments(out, max_steps, seed, device)
-        trainer = _trainer(task, arguments)
-        trainer.add_callback(callback)
-        trainer.add_callback(_StepReporter(tell))
+        trainer = _trainer(task, arguments, [callback, _StepReporter(tell)])
         trainer.train()
         trainer.evaluate(task.test, metric_key_prefix="test")
     return _save(out, trainer, arguments, callback)
@@ -139,7 +137,7 @@ def _training_arguments(out: Path, max_steps: int, seed: int, device: str) -> An
     )
 
 
-def _trainer(task: EmbeddedTask, arguments: Any) -> Any:
+def _trainer(task: EmbeddedTask, arguments: Any, callbacks: list[Any]) -> Any:
     lora = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules=_TARGETS, task_type="CAUSAL_LM")
     train: Any = task.train  # any sized sequence of rows serves as a data set
     val: Any = task.val
@@ -150,6 +148,7 @@ def _trainer(task: EmbeddedTask, arguments: Any) -> Any:
         eval_dataset=val,
         compute_metrics=answer_accuracy,
         preprocess_logits_for_metrics=keep_best_token,
+        callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -246,7 +246,7 @@ def test_what_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
         (fifo, "FIFO"),
         (Path("/dev/zero"), "device"),
         (tmp_path, "directory"),
-        (tmp_path / "no", "no such"),
+        (tmp_path / "no", "does not exist"),
     ):
         with pytest.raises(InputError, match=word):
             read(path)
