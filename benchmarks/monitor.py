@@ -13,24 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from _process import measure
+
 SCHEMA = "gradience.vnext.telemetry/v1"
 GOALS = {"gradience --help": 0.15, "gradience monitor": 0.6}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """CPU seconds and peak memory of one process."""
-
-    cpu_s: float
-    peak_mb: float
 
 
 def write_run(path: Path, steps: int) -> None:
@@ -58,29 +49,6 @@ def write_run(path: Path, steps: int) -> None:
         for seq, record in enumerate(records):
             envelope = {"schema": SCHEMA, "ts": 1.7e9 + seq * 0.3, "run_id": "benchmark", "seq": seq}
             file.write(json.dumps(envelope | record) + "\n")
-
-
-def measure(command: list[str], repeat: int, bytecode: Path) -> Cost:
-    """The cheapest of several runs of a command, after one that compiles what is not compiled."""
-    _once(command, bytecode)
-    costs = [_once(command, bytecode) for _ in range(repeat)]
-    return min(costs, key=lambda cost: cost.cpu_s)
-
-
-def _once(command: list[str], bytecode: Path) -> Cost:
-    paths = os.pathsep.join(str(path) for path in (ROOT, ROOT / "schema", ROOT / "cli"))
-    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONPYCACHEPREFIX": str(bytecode)}
-    # As after an installation: the packages are compiled, whatever this shell says about bytecode.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    null = os.open(os.devnull, os.O_WRONLY)
-    actions = [(os.POSIX_SPAWN_DUP2, null, 1)]
-    pid = os.posix_spawn(command[0], command, environment, file_actions=actions)
-    _, status, usage = os.wait4(pid, 0)
-    os.close(null)
-    if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"failed: {' '.join(command)}")
-    scale = 1024 if sys.platform != "darwin" else 1024 * 1024
-    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale)
 
 
 def main() -> None:

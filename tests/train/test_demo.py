@@ -1,4 +1,4 @@
-"""The demo, as a newcomer runs it: offline, quick, quiet, and it learns something."""
+"""The demo, as a newcomer runs it: offline, quiet, and it learns something. Its time is in benchmarks/demo.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +30,6 @@ socket.socket.connect = socket.socket.connect_ex = socket.create_connection = so
 sys.argv[1:] = sys.argv[3:]
 runpy.run_module({module!r}, run_name="__main__")
 """
-LIMIT_S = 90
 
 
 def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -44,18 +42,16 @@ def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
 
 
 @pytest.fixture(scope="module")
-def default_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str], float]:
-    """Give the folder of one demo with no options and no network, what it printed, and its seconds."""
+def default_demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Give the folder of one demo with no options and no network, and what it printed."""
     folder = tmp_path_factory.mktemp("demo")
-    started = time.monotonic()
     code = SHUT_OFF.replace("{module!r}", "'gradience'")
     done = python("-c", code, folder / "network.txt", "gradience", "demo", cwd=folder)
-    seconds = time.monotonic() - started
     assert done.returncode == 0, done.stderr
-    return folder, done, seconds
+    return folder, done
 
 
-Demo = tuple[Path, subprocess.CompletedProcess[str], float]
+Demo = tuple[Path, subprocess.CompletedProcess[str]]
 
 
 def first_and_last(run: Run) -> tuple[float, float]:
@@ -64,11 +60,10 @@ def first_and_last(run: Run) -> tuple[float, float]:
     return losses[0][1], losses[-1][1]
 
 
-def test_it_is_quick_and_needs_no_network(default_demo: Demo) -> None:
-    """Given no network, when the demo runs with its defaults, then it tries to reach nothing and takes < 90 s."""
-    folder, _, seconds = default_demo
+def test_it_needs_no_network(default_demo: Demo) -> None:
+    """Given no network, when the demo runs with its defaults, then it tries to reach nothing."""
+    folder, _ = default_demo
     assert (folder / "network.txt").read_text(encoding="utf-8") == ""
-    assert seconds < LIMIT_S
 
 
 def test_the_loss_falls_and_the_gap_is_real(default_demo: Demo) -> None:
@@ -111,7 +106,7 @@ def test_the_terminal_stays_clean(default_demo: Demo) -> None:
 
 def test_it_prints_the_report_of_its_run(default_demo: Demo) -> None:
     """Given the default demo, when stdout is read, then it is the monitor report of the run that was written."""
-    folder, done, _ = default_demo
+    folder, done = default_demo
     run = load_run(folder / "gradience-demo")
     assert run.run_id in done.stdout
     assert "test ppl" in done.stdout
@@ -120,7 +115,7 @@ def test_it_prints_the_report_of_its_run(default_demo: Demo) -> None:
 
 def test_the_commands_it_names_work(default_demo: Demo) -> None:
     """Given the next commands, when each is run where the demo ran, then it succeeds."""
-    folder, done, _ = default_demo
+    folder, done = default_demo
     commands = [line.strip() for line in done.stdout.split("Try next:\n")[1].splitlines() if line.strip()]
     assert len(commands) >= 3
     for command in commands:
