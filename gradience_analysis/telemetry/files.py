@@ -11,8 +11,8 @@ import orjson
 
 from gradience_analysis.errors import ForeignLayoutError, InputError, NoTelemetryError
 from gradience_analysis.model import plural
+from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES, open_regular
 from gradience_analysis.telemetry.foreign import HEAD_BYTES, RE_RECORD, layout_of, layout_of_head
-from gradience_analysis.telemetry.lines import BOM, MAX_LINE_BYTES, open_regular
 from gradience_schema import SCHEMA_ID
 
 _NAME = re.compile(r"^(?P<stem>.+?)(?:\.rank(?P<rank>\d{1,9}))?(?:\.(?P<index>\d{1,9}))?\.jsonl$")

@@ -11,10 +11,10 @@ import orjson
 
 from gradience_analysis.errors import ForeignLayoutError
 from gradience_analysis.model import Event, Issue
-from gradience_analysis.telemetry.decode import Decoded, UndecodableError, decode
+from gradience_analysis.sources.decode import Decoded, UndecodableError, decode
+from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES, Line, iter_lines, open_regular
 from gradience_analysis.telemetry.foreign import HEAD_BYTES, RE_RECORD, layout_of, layout_of_head
 from gradience_analysis.telemetry.issues import IssueLog
-from gradience_analysis.telemetry.lines import BOM, MAX_LINE_BYTES, Line, iter_lines, open_regular
 from gradience_analysis.telemetry.names import did_you_mean
 from gradience_analysis.telemetry.restore import restore_nonfinite
 from gradience_analysis.telemetry.shape import fits, line_fits

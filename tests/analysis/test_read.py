@@ -16,8 +16,8 @@ from jsonschema import Draft202012Validator
 
 from gradience_analysis.errors import ForeignLayoutError, InputError
 from gradience_analysis.model import Event
+from gradience_analysis.sources.lines import MAX_LINE_BYTES
 from gradience_analysis.telemetry.issues import IssueLog
-from gradience_analysis.telemetry.lines import MAX_LINE_BYTES
 from gradience_analysis.telemetry.names import did_you_mean, edit_distance
 from gradience_analysis.telemetry.read import EventReader
 from gradience_schema import EVENT_TYPES, Severity, load_schema, registry
