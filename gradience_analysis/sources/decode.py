@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-import orjson
+import msgspec
+
+_ANY: Any = msgspec.json.Decoder()
 
 
 class UndecodableError(ValueError):
@@ -49,16 +52,73 @@ class Decoded(NamedTuple):
     nonfinite: tuple[str, ...] = ()
 
 
+def decode_strict(data: bytes) -> Any:
+    """The JSON value in one line, or None where it takes more care; fast, and integers of any size stay exact."""
+    # orjson would be a little faster, but makes a float of an integer beyond 64 bits.
+    try:
+        return _ANY.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def decode(data: bytes) -> Decoded:
     """The JSON value in one line.
 
     Raises:
         UndecodableError: The bytes are not UTF-8, not JSON, too deep, or a block of NUL.
     """
-    try:
-        return Decoded(orjson.loads(data))
-    except orjson.JSONDecodeError:
-        return _decode_tolerantly(data)
+    value = decode_strict(data)
+    return _decode_tolerantly(data) if value is None else Decoded(value)
+
+
+def repeats_a_key(data: bytes, value: Any) -> bool:
+    """Whether the text of a value may repeat a key in one object: False is certain, True is all but certain.
+
+    Every key needs a colon, so text with no more colons than the value has keys (and strings have colons)
+    repeats none. A colon in disguise (backslash, u003a) is given no credit.
+
+    Args:
+        data: The JSON text of an object or array, UTF-8.
+        value: What it was decoded to; of a repeated key the last value only.
+    """
+    return data.count(b":") != _colons(value) or b"\\u003" in data
+
+
+def repeated_keys(data: bytes) -> list[tuple[str, str | None]]:
+    """Keys that stand more than once in one object of a JSON text, each with its pointer when it is a top-level one."""
+    found: list[list[str]] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: set[str] = set()
+        found.append([])
+        for key, _ in items:
+            if key in seen:
+                found[-1].append(key)
+            seen.add(key)
+        return dict(items)
+
+    json.loads(data, object_pairs_hook=pairs)  # the outermost object comes last
+    *inner, outer = found or [[]]
+    return [*((key, f"/{_escape(key)}") for key in outer), *((key, None) for keys in inner for key in keys)]
+
+
+def _colons(value: Any) -> int:
+    total = 0
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            entries = cast("dict[str, Any]", item)
+            total += len(entries) + "".join(entries).count(":")
+            values: Iterable[Any] = entries.values()
+        else:
+            values = cast("list[Any]", item)
+        for inner in values:
+            if isinstance(inner, str):
+                total += inner.count(":")
+            elif isinstance(inner, dict | list):
+                stack.append(inner)
+    return total
 
 
 def _decode_tolerantly(data: bytes) -> Decoded:

@@ -1,30 +1,18 @@
-"""One pass over the bytes of a file, split on newlines only, with bounded memory."""
+"""One pass over the bytes of a file, split on newlines only, in bounded memory: line by line, or in blocks."""
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from gradience_analysis.errors import InputError
+from gradience_analysis.sources.opening import refuse_container
 
 MAX_LINE_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
+# Below the line cap, so that only the last line of a block can be longer than the cap.
+_BLOCK_BYTES = 1 << 19
 _SKIP_BYTES = 1 << 16
-
-_CONTAINERS = (
-    (b"\x1f\x8b", "is gzip-compressed.", "Decompress it first: gunzip -k FILE."),
-    (b"\x28\xb5\x2f\xfd", "is zstd-compressed.", "Decompress it first: zstd -d FILE."),
-    (b"\xff\xfe\x00\x00", "is encoded as UTF-32.", "Convert it first: iconv -f UTF-32 -t UTF-8 FILE."),
-    (b"\xff\xfe", "is encoded as UTF-16.", "Convert it first: iconv -f UTF-16 -t UTF-8 FILE."),
-    (b"\xfe\xff", "is encoded as UTF-16.", "Convert it first: iconv -f UTF-16 -t UTF-8 FILE."),
-    (b"{\x00", "is encoded as UTF-16 (little endian).", "Convert it first: iconv -f UTF-16LE -t UTF-8 FILE."),
-    (b"\x00{", "is encoded as UTF-16 (big endian).", "Convert it first: iconv -f UTF-16BE -t UTF-8 FILE."),
-    (b"PAR1", "is a Parquet file.", "Give the JSONL it was made from."),
-    (b"PK\x03\x04", "is a zip archive.", "Unpack it and give the run.jsonl inside."),
-)
 
 
 class Line(NamedTuple):
@@ -45,35 +33,22 @@ class Line(NamedTuple):
     size: int
 
 
-def open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file for reading bytes.
+class Block(NamedTuple):
+    """Lines that follow each other.
 
-    Raises:
-        InputError: The path is missing, not readable, or a directory, FIFO, socket or device (reading
-            one of those may never end).
+    Attributes:
+        number: Number of the first one, 1-based.
+        offset: 0-based byte offset of its first byte.
+        data: The lines with their newlines, none longer than the cap; may be empty.
+        texts: The same lines one by one, without their newlines.
+        last: The line after them when it is over-long or not closed by a newline, else None.
     """
-    name = str(path)
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return path.open("rb")
-    except FileNotFoundError:
-        raise InputError(name, "does not exist. Check the path.") from None
-    except (OSError, ValueError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        raise InputError(name, f"cannot be read: {reason}.") from error
-    if stat.S_ISDIR(mode):
-        raise InputError(name, "is a directory where a file is needed.", "Give the run.jsonl inside it.")
-    kind = next((word for test, word in _KINDS if test(mode)), "special file")
-    raise InputError(name, f"is a {kind}, not a regular file.", "Write the telemetry to a file and give that.")
 
-
-_KINDS = (
-    (stat.S_ISFIFO, "FIFO"),
-    (stat.S_ISSOCK, "socket"),
-    (stat.S_ISCHR, "character device"),
-    (stat.S_ISBLK, "block device"),
-)
+    number: int
+    offset: int
+    data: bytes
+    texts: list[bytes]
+    last: Line | None
 
 
 def iter_lines(file: IO[bytes], path: Path) -> Iterator[Line]:
@@ -86,21 +61,46 @@ def iter_lines(file: IO[bytes], path: Path) -> Iterator[Line]:
     number = 0
     while data := file.readline(MAX_LINE_BYTES + 1):
         if not offset:
-            _refuse_container(data, path)
+            refuse_container(data, path)
         number += 1
-        ended = data.endswith(b"\n")
-        size = len(data) - ended
-        if not ended and len(data) > MAX_LINE_BYTES:
-            rest, ended = _skip_to_newline(file)
-            size += rest
-        yield Line(number, offset, data[:-1] if data.endswith(b"\n") else data, ended, size)
-        offset += size + ended
+        line = _line(file, number, offset, data)
+        yield line
+        offset += line.size + line.ended
 
 
-def _refuse_container(head: bytes, path: Path) -> None:
-    for magic, what, remedy in _CONTAINERS:
-        if head.startswith(magic):
-            raise InputError(str(path), what, remedy)
+def iter_blocks(file: IO[bytes], path: Path) -> Iterator[Block]:
+    """The same lines, about half a megabyte at a time.
+
+    Raises:
+        InputError: As `iter_lines`.
+    """
+    offset = 0
+    number = 1
+    while data := file.read(_BLOCK_BYTES):
+        if not offset:
+            refuse_container(data, path)
+        if not data.endswith(b"\n"):
+            data += file.readline(MAX_LINE_BYTES + 1)
+        cut = data.rfind(b"\n", 0, -1) + 1
+        tail = b""
+        if not data.endswith(b"\n") or len(data) - cut > MAX_LINE_BYTES + 1:
+            data, tail = data[:cut], data[cut:]
+        texts = data.split(b"\n")
+        texts.pop()
+        last = _line(file, number + len(texts), offset + cut, tail) if tail else None
+        yield Block(number, offset, data, texts, last)
+        number += len(texts) + (last is not None)
+        offset += len(data) + (0 if last is None else last.size + last.ended)
+
+
+def _line(file: IO[bytes], number: int, offset: int, data: bytes) -> Line:
+    """The line that starts with `data`; what is beyond the cap is passed over in the file."""
+    ended = data.endswith(b"\n")
+    size = len(data) - ended
+    if not ended and len(data) > MAX_LINE_BYTES:
+        rest, ended = _skip_to_newline(file)
+        size += rest
+    return Line(number, offset, data[:-1] if data.endswith(b"\n") else data, ended, size)
 
 
 def _skip_to_newline(file: IO[bytes]) -> tuple[int, bool]:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import orjson
-
 from gradience_analysis.errors import ForeignLayoutError, InputError, NoTelemetryError
 from gradience_analysis.model import plural
-from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES, open_regular
+from gradience_analysis.sources.decode import decode_strict
+from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES
+from gradience_analysis.sources.opening import open_regular
 from gradience_analysis.telemetry.foreign import HEAD_BYTES, RE_RECORD, layout_of, layout_of_head
 from gradience_schema import SCHEMA_ID
 
-_NAME = re.compile(r"^(?P<stem>.+?)(?:\.rank(?P<rank>\d{1,9}))?(?:\.(?P<index>\d{1,9}))?\.jsonl$")
+_NAME = re.compile(r"^(?P<stem>.+?)(?:\.rank(?P<rank>\d{1,9}))?(?:\.(?P<index>\d{1,9}))?\.jsonl(?:\.gz)?$")
+SUFFIXES = (".jsonl", ".jsonl.gz")
 _HEAD_LINES = 20
 
 
@@ -75,7 +76,7 @@ def _in_directory(path: Path) -> list[TelemetryFile]:
 
 def _listing(folder: Path) -> list[Path]:
     try:
-        return sorted(item for item in folder.iterdir() if item.suffix == ".jsonl" and item.is_file())
+        return sorted(item for item in folder.iterdir() if item.name.endswith(SUFFIXES) and item.is_file())
     except OSError as error:
         raise InputError(str(folder), f"cannot be listed: {error.strerror}.") from error
 
@@ -116,8 +117,5 @@ def _foreign_layout(path: Path) -> str | None:
 
 
 def _loads(data: bytes) -> dict[str, object] | None:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
+    value = decode_strict(data)
     return cast("dict[str, object]", value) if isinstance(value, dict) else None

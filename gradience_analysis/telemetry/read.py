@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
-import orjson
-
 from gradience_analysis.errors import ForeignLayoutError
 from gradience_analysis.model import Event, Issue
-from gradience_analysis.sources.decode import Decoded, UndecodableError, decode
-from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES, Line, iter_lines, open_regular
+from gradience_analysis.sources.decode import (
+    Decoded,
+    UndecodableError,
+    decode,
+    decode_strict,
+    repeated_keys,
+    repeats_a_key,
+)
+from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES, Line, iter_lines
+from gradience_analysis.sources.opening import open_regular, read_fault, shown_name
 from gradience_analysis.telemetry.foreign import HEAD_BYTES, RE_RECORD, layout_of, layout_of_head
 from gradience_analysis.telemetry.issues import IssueLog
 from gradience_analysis.telemetry.names import did_you_mean
@@ -23,11 +29,12 @@ from gradience_schema import EVENT_TYPES, SCHEMA_ID, Severity
 _KNOWN: Final = frozenset(EVENT_TYPES)
 
 
-class EventReader:
-    """Iterates over the valid events of one file; the faults go to `issues`.
+class LineReader:
+    """Reads single lines of one file; the faults go to `issues`.
 
     Attributes:
-        path: The file.
+        path: The file; `-` is standard input.
+        name: The file as issues name it.
         issues: Where the faults are recorded.
         lines: Lines seen so far, blank ones included.
         size: Bytes seen so far.
@@ -37,6 +44,7 @@ class EventReader:
 
     def __init__(self, path: str | Path, issues: IssueLog) -> None:
         self.path = Path(path)
+        self.name = shown_name(path)
         self.issues = issues
         self.lines = 0
         self.size = 0
@@ -44,32 +52,32 @@ class EventReader:
         self.rejected = 0
         self._layout: str | None = None
         self._saw_crlf = False
+        self._head = b""
 
-    def __iter__(self) -> Iterator[Event]:
-        """Events in file order.
+    def read_line(self, line: Line) -> Event | None:
+        """The event in a line, or None; counted either way."""
+        if len(self._head) < HEAD_BYTES and not self.events:
+            self._head += line.data[:HEAD_BYTES] + b"\n"
+        self.lines, self.size = line.number, line.offset + line.size + line.ended
+        event = self._read_line(line)
+        self.events += event is not None
+        return event
+
+    def finish(self, fault: str | None) -> None:
+        """Say what the whole file shows, after its last line.
+
+        Args:
+            fault: What cut its decompression short, or None.
 
         Raises:
-            InputError: The path cannot be read, or is compressed or not UTF-8.
-            ForeignLayoutError: At the end of a file without a single valid event, when its records are
-                those of another layout.
+            ForeignLayoutError: There is not a single valid event, and the records are those of another layout.
         """
-        head = b""
-        with open_regular(self.path) as file:
-            for line in iter_lines(file, self.path):
-                if len(head) < HEAD_BYTES and not self.events:
-                    head += line.data[:HEAD_BYTES] + b"\n"
-                self.lines, self.size = line.number, line.offset + line.size + line.ended
-                event = self._read_line(line)
-                if event is not None:
-                    self.events += 1
-                    yield event
-        if not self.events:
-            self._refuse_foreign(head)
-
-    def _refuse_foreign(self, head: bytes) -> None:
-        layout = self._layout or layout_of_head(head)
+        if fault is not None:
+            message = f"{fault}: what follows line {self.lines} is lost."
+            self.issues.add(Issue("gzip_fault", Severity.ERROR, message, self.name))
+        layout = None if self.events else self._layout or layout_of_head(self._head)
         if layout is not None:
-            raise ForeignLayoutError(str(self.path), layout, RE_RECORD)
+            raise ForeignLayoutError(self.name, layout, RE_RECORD)
 
     def _issue(
         self,
@@ -83,18 +91,27 @@ class EventReader:
         keyword: str | None = None,
     ) -> None:
         place = line.offset + at
-        self.issues.add(Issue(code, severity, message, str(self.path), line.number, place, pointer, keyword))
+        self.issues.add(Issue(code, severity, message, self.name, line.number, place, pointer, keyword))
 
     def _read_line(self, line: Line) -> Event | None:
         # Nearly every line ends here: strict JSON, of a known event, closed by a newline alone.
         whole = line.ended and line.size <= MAX_LINE_BYTES and line.data.endswith(b"}")
         if whole and line_fits(line.data):
-            try:
-                record = orjson.loads(line.data)
-            except orjson.JSONDecodeError:
-                return self._read_unusual(line)
-            return self._event(line, record, ())
+            record = decode_strict(line.data)
+            if record is not None:
+                return self._typed(line, record)
         return self._read_unusual(line)
+
+    def _typed(self, line: Line, record: dict[str, Any]) -> Event:
+        """The event of a record that is known to have the form of one."""
+        if line.data.count(b":") != len(record):
+            self._check_keys(line, line.data, record)
+        return self._event(line, record, ())
+
+    def _check_keys(self, line: Line, data: bytes, record: dict[str, Any]) -> None:
+        for key, pointer in repeated_keys(data) if repeats_a_key(data, record) else ():
+            message = f"the key {key[:80]!r} stands more than once in an object; the last value was read."
+            self._issue(line, "repeated_key", Severity.WARNING, message, pointer=pointer)
 
     def _read_unusual(self, line: Line) -> Event | None:
         if line.size > MAX_LINE_BYTES:
@@ -112,7 +129,7 @@ class EventReader:
             self.rejected += 1
             self._report_undecodable(line, error)
             return None
-        event = self._build(line, decoded)
+        event = self._build(line, data, decoded)
         if event is None:
             self.rejected += 1
         elif not line.ended:
@@ -141,7 +158,7 @@ class EventReader:
             message = "is cut off in the middle: the writer was stopped while it wrote. One event is lost."
             self._issue(line, "torn_tail", Severity.WARNING, message, at=error.position)
 
-    def _build(self, line: Line, decoded: Decoded) -> Event | None:
+    def _build(self, line: Line, data: bytes, decoded: Decoded) -> Event | None:
         record = decoded.value
         if not isinstance(record, dict):
             message = "holds a JSON value that is not an object."
@@ -151,11 +168,12 @@ class EventReader:
         # Tolerances are reported for records that are read; a refused one has its own, worse issue.
         if not fits(record) and not (self._is_v1(line, record) and self._passes_schema(line, record)):
             return None
-        if not math.isfinite(record["ts"]):
+        if not _is_finite(record["ts"]):
             self._issue(line, "bad_value", Severity.ERROR, "/ts must be finite.", pointer="/ts", keyword="finite")
             return None
         for item in decoded.tolerated:
             self._issue(line, item.code, Severity.WARNING, item.message, pointer=item.pointer)
+        self._check_keys(line, data, record)
         self._check_name(line, record["event"])
         return self._event(line, record, decoded.nonfinite)
 
@@ -215,3 +233,30 @@ class EventReader:
             telemetry_faults=int(take("telemetry_faults", 0)),
             nonfinite=nonfinite,
         )
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every double
+        return False
+
+
+class EventReader(LineReader):
+    """Iterates over the valid events of one file, line by line; see `LineReader` for what it counts."""
+
+    def __iter__(self) -> Iterator[Event]:
+        """Events in file order.
+
+        Raises:
+            InputError: The path cannot be read, or is compressed in another way than gzip, or not UTF-8.
+            ForeignLayoutError: At the end of a file without a single valid event, when its records are
+                those of another layout.
+        """
+        with open_regular(self.path) as file:
+            for line in iter_lines(file, self.path):
+                event = self.read_line(line)
+                if event is not None:
+                    yield event
+            fault = read_fault(file)
+        self.finish(fault)

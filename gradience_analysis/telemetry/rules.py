@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
 from gradience_analysis.model import Event, Issue
+from gradience_analysis.sources.opening import shown_name
+from gradience_analysis.telemetry.batches import Rows
 from gradience_analysis.telemetry.issues import IssueLog
+from gradience_analysis.telemetry.rowshape import RowShape
 from gradience_schema import EVENT_TYPES, Severity
 
 _AFTER_RUN_END = frozenset({"run_start", "train_step", "run_end"})
@@ -15,6 +18,7 @@ _MAX_BACK_S = 1.0
 # A file in which every record has names of its own must not fill the memory.
 _MAX_FORMS = 1_000
 _MAX_NAMES = 100_000
+_NUMERIC = frozenset({"number", "array", "null"})
 _NAMES: Mapping[type[Any], str] = {
     bool: "boolean",
     int: "number",
@@ -55,6 +59,13 @@ class Rule(Protocol):
         """
         ...
 
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """Whether none of these `train_step` rows breaks it; if so, they count as seen.
+
+        False says nothing: the rows then have to be shown to `breaches` one by one, and until then were not seen.
+        """
+        ...
+
 
 class FirstIsRunStart:
     """The first record of a segment is `run_start`."""
@@ -72,6 +83,11 @@ class FirstIsRunStart:
         if not first or rejected or event.event == "run_start":
             return ()
         return ((f"the first record is {event.event[:80]!r}, not run_start.", "/event"),)
+
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """See `Rule`."""
+        del rows, rejected
+        return not self._first
 
 
 class OneRunStart:
@@ -92,6 +108,11 @@ class OneRunStart:
         self._started = self._started or event.event == "run_start"
         self._ended = self._ended or event.event == "run_end"
 
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """See `Rule`; rows of `train_step` are no concern of it."""
+        del rows, rejected
+        return True
+
 
 class EndIsLast:
     """`run_end` comes once and ends training; evaluations, audits and alerts may follow it."""
@@ -107,6 +128,11 @@ class EndIsLast:
         """See `Rule`."""
         ended, self._ended = self._ended, self._ended or event.event == "run_end"
         return ((f"{event.event} after run_end.", "/event"),) if ended else ()
+
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """See `Rule`."""
+        del rows, rejected
+        return not self._ended
 
 
 class OneRunId:
@@ -124,8 +150,14 @@ class OneRunId:
         if event.run_id in self._seen:
             return ()
         others = bool(self._seen)
-        self._seen.add(event.run_id)
+        if len(self._seen) < _MAX_NAMES:
+            self._seen.add(event.run_id)
         return ((f"run_id {event.run_id[:80]!r} in a segment of another run.", "/run_id"),) if others else ()
+
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """See `Rule`."""
+        del rejected
+        return rows.run_ids <= self._seen
 
 
 class ClockRunsForward:
@@ -142,6 +174,15 @@ class ClockRunsForward:
         """See `Rule`."""
         back, self._last = self._last - event.ts, event.ts
         return ((f"ts goes back by {back:.1f} s.", "/ts"),) if back > _MAX_BACK_S else ()
+
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """See `Rule`; strictly, so that sorting can decide."""
+        del rejected
+        stamps = [record.ts for record in rows.records]
+        if stamps[0] < self._last or sorted(stamps) != stamps:
+            return False
+        self._last = stamps[-1]
+        return True
 
 
 class StepRunsForward:
@@ -166,6 +207,17 @@ class StepRunsForward:
         if event.step >= last:
             return ()
         return ((f"step goes back from {last} to {event.step}: the run was resumed or restarted here.", "/step"),)
+
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """See `Rule`."""
+        del rejected
+        steps = [record.step for record in rows.records]
+        if self._ended:
+            return True
+        if steps[0] < self._last or sorted(steps) != steps:
+            return False
+        self._last = steps[-1]
+        return True
 
 
 class SequenceHasNoGap:
@@ -199,6 +251,20 @@ class SequenceHasNoGap:
         self.missing += lost
         return ((f"seq jumps from {due - 1} to {event.seq}: {lost} lost.", "/seq"),)
 
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """See `Rule`."""
+        extras = dict(rows.shape.extras)
+        if "seq" not in extras:
+            return True
+        first = self._next
+        # Of numbers that may be absent, and where refused lines may explain a gap, the careful way decides.
+        if extras["seq"] or rejected != self._rejected or rows.records[0].seq != first:
+            return False
+        if [record.seq for record in rows.records] != list(range(first, first + len(rows.records))):
+            return False
+        self._next = first + len(rows.records)
+        return True
+
 
 class MetricKeepsItsType:
     """A metric keeps its JSON type; null stands for a non-finite number and fits any."""
@@ -211,6 +277,7 @@ class MetricKeepsItsType:
         self._types: dict[tuple[str, str, str], str] = {}
         # Records of a form that was seen before have nothing new to say, and nearly all are of one.
         self._forms: set[tuple[object, ...]] = set()
+        self._shapes: set[RowShape] = set()
 
     def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
         """See `Rule`."""
@@ -236,28 +303,48 @@ class MetricKeepsItsType:
             if kind != first and {kind, first} != {"number", "array"}:
                 yield f"{name[:80]} was a {first} before and is a {kind} here.", f"{at}/{name}"
 
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """See `Rule`."""
+        del rejected
+        if rows.shape in self._shapes:
+            return True
+        # Every field was first seen in an event, so that its type is known here.
+        for field in rows.shape.fields:
+            first = self._types.get(("train_step", "", field.name), "null")
+            if not field.steady or not {first, *field.kinds} <= (_NUMERIC if first in _NUMERIC else {first, "null"}):
+                return False
+        self._shapes.add(rows.shape)
+        return True
 
-def cross_line_rules() -> tuple[Rule, ...]:
-    """Fresh rules for one file."""
-    return (
-        FirstIsRunStart(),
-        OneRunStart(),
-        EndIsLast(),
-        OneRunId(),
-        ClockRunsForward(),
-        StepRunsForward(),
-        SequenceHasNoGap(),
-        MetricKeepsItsType(),
-    )
+
+_RULES: tuple[Callable[[], Rule], ...] = (
+    FirstIsRunStart,
+    OneRunStart,
+    EndIsLast,
+    OneRunId,
+    ClockRunsForward,
+    StepRunsForward,
+    SequenceHasNoGap,
+    MetricKeepsItsType,
+)
+
+CROSS_LINE_CODES: tuple[str, ...] = tuple(make().code for make in _RULES)
+"""The issue code of each rule, by which it can be switched off."""
 
 
 class CrossLineCheck:
-    """Feeds the events of one file to every rule and records what they say."""
+    """Feeds the events of one file to every rule and records what they say.
 
-    def __init__(self, path: Path, issues: IssueLog) -> None:
-        self._path = str(path)
+    Args:
+        path: The file, as issues name it.
+        issues: Where breaches are recorded.
+        skip: Codes of the rules that are switched off.
+    """
+
+    def __init__(self, path: str | Path, issues: IssueLog, skip: Collection[str] = ()) -> None:
+        self._path = shown_name(path)
         self._issues = issues
-        self._rules = cross_line_rules()
+        self._rules = [rule for rule in (make() for make in _RULES) if rule.code not in skip]
         self._by_event: dict[str, tuple[Rule, ...]] = {}
 
     @property
@@ -266,13 +353,38 @@ class CrossLineCheck:
         return sum(rule.missing for rule in self._rules if isinstance(rule, SequenceHasNoGap))
 
     def observe(self, event: Event, rejected: int) -> None:
-        """Hold the next event of the file against every rule that sees its type."""
-        rules = self._by_event.get(event.event)
+        """Hold the next event of the file against every rule that sees its type.
+
+        Args:
+            event: The event.
+            rejected: Lines of the file that were refused before it.
+        """
+        for rule in self._seeing(event.event):
+            self._feed(rule, event, rejected)
+
+    def observe_rows(self, rows: Rows, rejected: int) -> None:
+        """Hold the next rows of the file against every rule that sees a `train_step`.
+
+        Args:
+            rows: The rows.
+            rejected: Lines of the file that were refused before them.
+        """
+        events: list[Event] = []
+        for rule in self._seeing("train_step"):
+            if not rule.passes(rows, rejected):
+                events = events or list(rows.events())
+                for event in events:
+                    self._feed(rule, event, rejected)
+
+    def _seeing(self, event: str) -> tuple[Rule, ...]:
+        rules = self._by_event.get(event)
         if rules is None:
-            rules = tuple(rule for rule in self._rules if rule.sees is None or event.event in rule.sees)
-            if event.event in EVENT_TYPES:
-                self._by_event[event.event] = rules
-        for rule in rules:
-            for message, pointer in rule.breaches(event, rejected):
-                place = (self._path, event.line, event.byte_offset, pointer)
-                self._issues.add(Issue(rule.code, rule.severity, message, *place))
+            rules = tuple(rule for rule in self._rules if rule.sees is None or event in rule.sees)
+            if event in EVENT_TYPES:
+                self._by_event[event] = rules
+        return rules
+
+    def _feed(self, rule: Rule, event: Event, rejected: int) -> None:
+        for message, pointer in rule.breaches(event, rejected):
+            place = (self._path, event.line, event.byte_offset, pointer)
+            self._issues.add(Issue(rule.code, rule.severity, message, *place))

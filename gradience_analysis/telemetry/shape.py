@@ -143,7 +143,9 @@ class _RunEnd(_Record, tag="run_end", kw_only=True):
     reason: str | None = None
 
 
-_ANY_EVENT: Any = _RunStart | _TrainStep | _Eval | _Metrics | _Alert | _Recommendation | _RunEnd
+OTHER_EVENTS: Any = _RunStart | _Eval | _Metrics | _Alert | _Recommendation | _RunEnd
+"""Every known event but `train_step`, whose fields differ from run to run."""
+_ANY_EVENT: Any = _TrainStep | OTHER_EVENTS
 _DECODER: Any = msgspec.json.Decoder(_ANY_EVENT)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gradience_analysis.model import Issue, IssueCount
+from gradience_analysis.telemetry.batches import BatchReader, Rows
 from gradience_analysis.telemetry.issues import IssueLog
-from gradience_analysis.telemetry.read import EventReader
-from gradience_analysis.telemetry.rules import CrossLineCheck
+from gradience_analysis.telemetry.rules import CROSS_LINE_CODES, CrossLineCheck
 from gradience_schema import Severity
+
+MAX_RUN_IDS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class ValidationReport:
         size: Bytes in it.
         events: Valid events in it, by type.
         rejected: Lines that gave no event.
-        run_ids: Runs it holds records of, in order of appearance.
+        run_ids: Runs it holds records of, in order of appearance; at most the first thousand.
         issues: The issues that were kept, in order of their place.
         issue_counts: Every issue, by code, worst first.
     """
@@ -49,40 +52,98 @@ class ValidationReport:
 
 
 def validate(
-    path: str | Path, *, strict: bool = False, cross_line: bool = True, max_issues: int = 100
+    path: str | Path,
+    *,
+    strict: bool = False,
+    cross_line: bool = True,
+    skip_rules: Collection[str] = (),
+    max_issues: int = 100,
 ) -> ValidationReport:
     """Read a file to its end and report what is wrong with it.
 
     Args:
-        path: A telemetry file.
+        path: A telemetry file, gzip or not; `-` is standard input.
         strict: Warnings and unknown events count as errors.
         cross_line: Check the rules that span lines.
+        skip_rules: Codes of rules across lines that are switched off, of `CROSS_LINE_CODES`.
         max_issues: Issues kept per code; all are counted.
 
     Raises:
-        InputError: The path cannot be read at all (missing, not a regular file, compressed, not UTF-8).
-        ForeignLayoutError: It is a training log in another layout.
+        InputError: The path cannot be read at all (missing, not a regular file, not UTF-8).
+        ValueError: `skip_rules` names a rule that there is not.
     """
     log = IssueLog(strict=strict, keep_per_code=max_issues)
-    reader = EventReader(path, log)
-    check = CrossLineCheck(reader.path, log) if cross_line else None
-    events: Counter[str] = Counter()
-    run_ids: dict[str, None] = {}
-    for event in reader:
-        events[event.event] += 1
-        run_ids[event.run_id] = None
-        if check is not None:
-            check.observe(event, reader.rejected)
-    if not events:
-        what = "is empty." if not reader.size else "holds no valid telemetry/v1 event."
-        log.add(Issue("no_events", Severity.ERROR, what, str(path)))
-    return ValidationReport(
-        path=str(path),
-        lines=reader.lines,
-        size=reader.size,
-        events=dict(events),
-        rejected=reader.rejected,
-        run_ids=tuple(run_ids),
-        issues=tuple(sorted(log.kept, key=lambda issue: issue.line or 0)),
-        issue_counts=log.counts,
-    )
+    reading = _Reading(path, log, skip_rules if cross_line else CROSS_LINE_CODES)
+    for _ in reading:
+        pass
+    return reading.report()
+
+
+def iter_issues(
+    path: str | Path, *, strict: bool = False, cross_line: bool = True, skip_rules: Collection[str] = ()
+) -> Iterator[Issue]:
+    """Every issue of a file, while it is read, about in the order of their place; none is left out.
+
+    Args:
+        path: As for `validate`, as are the others.
+        strict: Warnings and unknown events count as errors.
+        cross_line: Check the rules that span lines.
+        skip_rules: Codes of rules across lines that are switched off.
+
+    Raises:
+        InputError: As `validate`.
+        ValueError: As `validate`.
+    """
+    log = IssueLog(strict=strict, keep_per_code=sys.maxsize)
+    for _ in _Reading(path, log, skip_rules if cross_line else CROSS_LINE_CODES):
+        yield from log.kept
+        log.kept.clear()
+    yield from log.kept
+
+
+class _Reading:
+    """One pass through a file; each step of the iteration is a stretch of it."""
+
+    def __init__(self, path: str | Path, log: IssueLog, skip: Collection[str]) -> None:
+        unknown = sorted(set(skip) - set(CROSS_LINE_CODES))
+        if unknown:
+            raise ValueError(f"no rule has the code {unknown[0]!r}; the codes are {', '.join(CROSS_LINE_CODES)}")
+        self._log = log
+        self._reader = BatchReader(path, log)
+        self._check = CrossLineCheck(path, log, skip)
+        self._events: Counter[str] = Counter()
+        self._run_ids: dict[str, None] = {}
+
+    def __iter__(self) -> Iterator[None]:
+        reader, check = self._reader, self._check
+        for batch in reader:
+            if isinstance(batch, Rows):
+                self._events["train_step"] += len(batch.records)
+                self._meet(*batch.run_ids)
+                check.observe_rows(batch, reader.rejected)
+            else:
+                self._events[batch.event] += 1
+                self._meet(batch.run_id)
+                check.observe(batch, reader.rejected)
+            yield
+        if not self._events:
+            what = "is empty." if not reader.size else "holds no valid telemetry/v1 event."
+            self._log.add(Issue("no_events", Severity.ERROR, what, reader.name))
+
+    def _meet(self, *run_ids: str) -> None:
+        for run_id in run_ids:
+            if len(self._run_ids) < MAX_RUN_IDS:
+                self._run_ids[run_id] = None
+
+    def report(self) -> ValidationReport:
+        """What was seen."""
+        return ValidationReport(
+            path=self._reader.name,
+            lines=self._reader.lines,
+            size=self._reader.size,
+            events=dict(self._events),
+            rejected=self._reader.rejected,
+            run_ids=tuple(self._run_ids),
+            issues=tuple(sorted(self._log.kept, key=lambda issue: issue.line or 0)),
+            issue_counts=self._log.counts,
+        )
