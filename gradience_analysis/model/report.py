@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from gradience_analysis.model.event import Issue, IssueCount
 from gradience_schema import Severity
 
 
@@ -72,6 +73,47 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """One thing that was judged, such as one file: what the formats of continuous integration report on.
+
+    Attributes:
+        name: What it is called; the path of a file.
+        issues: What was found, as far as it was kept, in order of its place.
+        counts: Everything that was found, by code, whether or not it was kept.
+        unmeasured: Why it could not be judged at all, in a sentence; empty when it was judged.
+    """
+
+    name: str
+    issues: tuple[Issue, ...] = ()
+    counts: tuple[IssueCount, ...] = ()
+    unmeasured: str = ""
+
+    def count(self, *severities: Severity) -> int:
+        """Issues of these severities, kept or not."""
+        return sum(item.count for item in self.counts if item.severity in severities)
+
+    @property
+    def breached(self) -> bool:
+        """Whether something was found that is an error; False for what could not be judged."""
+        return self.count(Severity.ERROR, Severity.CRITICAL) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a code stands for, for the formats that explain each code once.
+
+    Attributes:
+        code: Issue code.
+        text: One sentence: what was seen.
+        remedy: One sentence: what to do about it.
+    """
+
+    code: str
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a command has to say.
 
@@ -81,6 +123,8 @@ class Report:
         verdict: The conclusion, with its weight; the first thing a reader sees.
         sections: Everything for human eyes.
         data: The stable JSON artifact, with its `schema` id inside.
+        results: What was judged, one by one; empty for a report that passes no judgement.
+        meanings: What the codes in `results` stand for.
     """
 
     kind: str
@@ -88,3 +132,5 @@ class Report:
     verdict: Note
     sections: tuple[Section, ...]
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    results: tuple[Result, ...] = ()
+    meanings: tuple[Meaning, ...] = ()

@@ -1,13 +1,21 @@
-"""Report to bytes of one format. A renderer knows blocks, never a particular report."""
+"""Report to bytes of one format. A renderer knows blocks and results, never a particular report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from gradience_analysis.model import Report
+from gradience_analysis.render.github import render_github
 from gradience_analysis.render.json import render_json
+from gradience_analysis.render.junit import render_junit
+from gradience_analysis.render.sarif import render_sarif
 
-RENDERERS: Mapping[str, Callable[[Report], str]] = {"json": render_json}
-"""Formats that need no terminal, by the name that `--format` knows."""
+RENDERERS: Mapping[str, Callable[[Report], str]] = {
+    "json": render_json,
+    "junit": render_junit,
+    "github": render_github,
+    "sarif": render_sarif,
+}
+"""Formats that need no terminal, by the name that `--format` knows; each command says which it offers."""
 
-__all__ = ["RENDERERS", "render_json"]
+__all__ = ["RENDERERS", "render_github", "render_json", "render_junit", "render_sarif"]

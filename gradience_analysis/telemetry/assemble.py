@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from gradience_analysis.errors import NoTelemetryError
 from gradience_analysis.model import Event, Issue, Run, Segment
+from gradience_analysis.telemetry.cross_line import CrossLineCheck
 from gradience_analysis.telemetry.files import TelemetryFile, find_files
 from gradience_analysis.telemetry.issues import IssueLog
+from gradience_analysis.telemetry.ordering import SUPERSEDED, first_step, in_order, limits
 from gradience_analysis.telemetry.read import EventReader
-from gradience_analysis.telemetry.rules import CrossLineCheck
 from gradience_schema import ConfigSnapshot, Severity
 
-_SUPERSEDED = frozenset({"train_step", "eval", "metrics"})
 _SHOWN_RUNS = 5
 
 
@@ -41,9 +41,6 @@ class _Stretch:
         """`meta.segment`; None when the run_start names none, as that of a first segment does."""
         number = self.meta.get("segment")
         return None if number is None else int(number)
-
-    def order(self, *, by_number: bool) -> tuple[int, int, int]:
-        return (self.number or 0) if by_number else 0, self.file.index, self.part
 
 
 def load_run(path: str | Path, *, strict: bool = False) -> Run:
@@ -153,10 +150,7 @@ def _run(path: Path, run_id: str, stretches: list[_Stretch], log: IssueLog, *, r
 
 
 def _segments(stretches: list[_Stretch]) -> list[Segment]:
-    """In order of `meta.segment` when those differ, else of the number in the file name."""
-    numbers = [stretch.number or 0 for stretch in stretches]
-    by_number = len(set(numbers)) == len(numbers)
-    ordered = sorted(stretches, key=lambda stretch: stretch.order(by_number=by_number))
+    ordered = in_order(stretches, lambda stretch: stretch.number, lambda stretch: (stretch.file.index, stretch.part))
     return [
         Segment(
             path=str(stretch.file.path),
@@ -179,22 +173,14 @@ def _analysis_view(segments: tuple[Segment, ...]) -> tuple[Event, ...]:
     """Records in order, without the steps that a later segment trained again."""
     if len(segments) == 1:
         return segments[0].events
-    view: list[Event] = []
-    limit = float("inf")
-    for segment in reversed(segments):
-        kept = [event for event in segment.events if not _superseded(event, limit)]
-        view[:0] = kept
-        limit = min(limit, _first_step(segment))
-    return tuple(view)
-
-
-def _superseded(event: Event, limit: float) -> bool:
-    return event.event in _SUPERSEDED and event.step is not None and event.step >= limit
+    return tuple(
+        event
+        for segment, limit in zip(segments, limits([_first_step(segment) for segment in segments]), strict=True)
+        for event in segment.events
+        if not (event.event in SUPERSEDED and event.step is not None and event.step >= limit)
+    )
 
 
 def _first_step(segment: Segment) -> float:
-    """The first step that a segment trained; infinity when it trained none."""
     steps = [event.step for event in segment.events if event.event == "train_step" and event.step is not None]
-    if not steps:
-        return float("inf")
-    return min(steps) if segment.resume_step is None else min(segment.resume_step + 1, *steps)
+    return first_step(segment.resume_step, min(steps, default=None))

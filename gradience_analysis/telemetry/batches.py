@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
@@ -22,7 +23,7 @@ _MAX_SHAPES: Final = 64
 _REFUSED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rows:
     """`train_step` records of one shape on consecutive lines.
 
@@ -40,10 +41,25 @@ class Rows:
     number: int
     offset: int
 
-    @property
-    def run_ids(self) -> set[str]:
+    @cached_property
+    def run_ids(self) -> frozenset[str]:
         """Runs they belong to, nearly always one."""
-        return {record.run_id for record in self.records}
+        return frozenset([record.run_id for record in self.records])
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """Their steps."""
+        return [record.step for record in self.records]
+
+    @cached_property
+    def stamps(self) -> list[float]:
+        """Their times."""
+        return [record.ts for record in self.records]
+
+    @cached_property
+    def steps_rise(self) -> bool:
+        """Whether no step is lower than the one before."""
+        return sorted(self.steps) == self.steps
 
     def lines(self) -> Iterator[Line]:
         """The lines they stand in, with their places."""
@@ -68,8 +84,8 @@ class BatchReader(LineReader):
     read again line by line, so that a bad line costs time, but never its neighbours.
     """
 
-    def __init__(self, path: str | Path, issues: IssueLog) -> None:
-        super().__init__(path, issues)
+    def __init__(self, path: str | Path, issues: IssueLog, refused: Callable[[Line], object] | None = None) -> None:
+        super().__init__(path, issues, refused)
         self._shape: RowShape | None = None
         self._shapes = 0
         self._smooth = True

@@ -82,10 +82,11 @@ def _listing(folder: Path) -> list[Path]:
 
 
 def _same_stem(one: Path, other: Path) -> bool:
-    return _parts(one)[0] == _parts(other)[0]
+    return name_parts(one)[0] == name_parts(other)[0]
 
 
-def _parts(path: Path) -> tuple[str, int, int]:
+def name_parts(path: Path) -> tuple[str, int, int]:
+    """Stem, rank and segment number in a file's name; rank and number are 0 without one."""
     match = _NAME.match(path.name)
     if match is None:
         return path.name, 0, 0
@@ -104,7 +105,7 @@ def _peek(path: Path) -> TelemetryFile:
                 if isinstance(found, str) and isinstance(stamp, int | float):
                     run_id, ts = found, float(stamp)
                     break
-    return TelemetryFile(path, *_parts(path), run_id, ts)
+    return TelemetryFile(path, *name_parts(path), run_id, ts)
 
 
 def _foreign_layout(path: Path) -> str | None:

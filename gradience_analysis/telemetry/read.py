@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -32,6 +32,11 @@ _KNOWN: Final = frozenset(EVENT_TYPES)
 class LineReader:
     """Reads single lines of one file; the faults go to `issues`.
 
+    Args:
+        path: The file; `-` is standard input.
+        issues: Where the faults are recorded.
+        refused: Called with each line that held something and gave no event.
+
     Attributes:
         path: The file; `-` is standard input.
         name: The file as issues name it.
@@ -42,7 +47,7 @@ class LineReader:
         rejected: Lines that held something and gave no event, so far.
     """
 
-    def __init__(self, path: str | Path, issues: IssueLog) -> None:
+    def __init__(self, path: str | Path, issues: IssueLog, refused: Callable[[Line], object] | None = None) -> None:
         self.path = Path(path)
         self.name = shown_name(path)
         self.issues = issues
@@ -50,6 +55,7 @@ class LineReader:
         self.size = 0
         self.events = 0
         self.rejected = 0
+        self._refused = refused
         self._layout: str | None = None
         self._saw_crlf = False
         self._head = b""
@@ -59,8 +65,11 @@ class LineReader:
         if len(self._head) < HEAD_BYTES and not self.events:
             self._head += line.data[:HEAD_BYTES] + b"\n"
         self.lines, self.size = line.number, line.offset + line.size + line.ended
+        rejected = self.rejected
         event = self._read_line(line)
         self.events += event is not None
+        if self._refused is not None and self.rejected > rejected:
+            self._refused(line)
         return event
 
     def finish(self, fault: str | None) -> None:

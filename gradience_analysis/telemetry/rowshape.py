@@ -7,6 +7,7 @@ them into a struct made for them, several times faster than into a dict, and ref
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, cast
@@ -45,6 +46,8 @@ _KINDS: Final[Mapping[type[Any], str]] = {
     type(None): "null",
 }
 # JSON types that a rate may change between without changing its meaning.
+# msgspec renames no field to what JSON has to escape.
+_NAMEABLE: Final = re.compile(r'[^\x00-\x1f"\\]*\Z')
 _NUMERIC = frozenset({"number", "array", "null"})
 
 
@@ -86,7 +89,7 @@ class RowShape:
         kinds: dict[str, str] = {}
         for name, value in event.payload.items():
             kind = _kind(name, value)
-            if kind is None:
+            if kind is None or not _NAMEABLE.match(name):
                 return None
             kinds[name] = kind
         if event.step is None or event.nonfinite or len(kinds) > MAX_FIELDS or event.event != "train_step":
@@ -158,9 +161,8 @@ class RowShape:
             inside -= absent * _colons(name)
         for name in self.texts:
             inside += sum(_colons(text) for row in rows if isinstance(text := getattr(row, name), str))
-        run_ids = [row.run_id for row in rows]
-        if any(":" in run_id for run_id in set(run_ids)):
-            inside += sum(map(_colons, run_ids))
+        if any(":" in run_id for run_id in {row.run_id for row in rows}):
+            inside += sum(_colons(row.run_id) for row in rows)
         return total, inside
 
     def event(self, row: Any, line: int, byte_offset: int) -> Event:

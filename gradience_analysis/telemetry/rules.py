@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from pathlib import Path
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias, cast
 
-from gradience_analysis.model import Event, Issue
-from gradience_analysis.sources.opening import shown_name
+from gradience_analysis.model import Event
 from gradience_analysis.telemetry.batches import Rows
-from gradience_analysis.telemetry.issues import IssueLog
 from gradience_analysis.telemetry.rowshape import RowShape
-from gradience_schema import EVENT_TYPES, Severity
+from gradience_schema import Severity
 
 _AFTER_RUN_END = frozenset({"run_start", "train_step", "run_end"})
 _MAX_BACK_S = 1.0
 # A file in which every record has names of its own must not fill the memory.
 _MAX_FORMS = 1_000
 _MAX_NAMES = 100_000
+_NUMBER = re.compile(r"\s*[+-]?(\d{1,400}\.?\d{0,400}([eE][+-]?\d{1,9})?|nan|inf(inity)?)\s*$", re.IGNORECASE)
 _NUMERIC = frozenset({"number", "array", "null"})
 _NAMES: Mapping[type[Any], str] = {
     bool: "boolean",
@@ -178,7 +177,7 @@ class ClockRunsForward:
     def passes(self, rows: Rows, rejected: int) -> bool:
         """See `Rule`; strictly, so that sorting can decide."""
         del rejected
-        stamps = [record.ts for record in rows.records]
+        stamps = rows.stamps
         if stamps[0] < self._last or sorted(stamps) != stamps:
             return False
         self._last = stamps[-1]
@@ -211,10 +210,10 @@ class StepRunsForward:
     def passes(self, rows: Rows, rejected: int) -> bool:
         """See `Rule`."""
         del rejected
-        steps = [record.step for record in rows.records]
+        steps = rows.steps
         if self._ended:
             return True
-        if steps[0] < self._last or sorted(steps) != steps:
+        if steps[0] < self._last or not rows.steps_rise:
             return False
         self._last = steps[-1]
         return True
@@ -317,74 +316,28 @@ class MetricKeepsItsType:
         return True
 
 
-_RULES: tuple[Callable[[], Rule], ...] = (
-    FirstIsRunStart,
-    OneRunStart,
-    EndIsLast,
-    OneRunId,
-    ClockRunsForward,
-    StepRunsForward,
-    SequenceHasNoGap,
-    MetricKeepsItsType,
-)
+class NumberIsNoString:
+    """A metric that is a number is written as one; a string that holds a number stays a string, and is reported."""
 
-CROSS_LINE_CODES: tuple[str, ...] = tuple(make().code for make in _RULES)
-"""The issue code of each rule, by which it can be switched off."""
+    code = "number_in_string"
+    severity = Severity.WARNING
+    sees = frozenset({"train_step", "eval", "metrics"})
 
+    def __init__(self) -> None:
+        self._reported: set[str] = set()
 
-class CrossLineCheck:
-    """Feeds the events of one file to every rule and records what they say.
+    def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
+        """See `Rule`; each field is reported once."""
+        inside = event.event != "train_step"
+        values: Mapping[str, Any] = event.payload["metrics"] if inside else event.payload
+        for name, value in values.items():
+            if isinstance(value, str) and _NUMBER.match(value):
+                pointer = f"{'/metrics' if inside else ''}/{name}"
+                if pointer not in self._reported and len(self._reported) < _MAX_NAMES:
+                    self._reported.add(pointer)
+                    yield f"{name[:80]} is the string {value[:40]!r}, not a number; it is kept as text.", pointer
 
-    Args:
-        path: The file, as issues name it.
-        issues: Where breaches are recorded.
-        skip: Codes of the rules that are switched off.
-    """
-
-    def __init__(self, path: str | Path, issues: IssueLog, skip: Collection[str] = ()) -> None:
-        self._path = shown_name(path)
-        self._issues = issues
-        self._rules = [rule for rule in (make() for make in _RULES) if rule.code not in skip]
-        self._by_event: dict[str, tuple[Rule, ...]] = {}
-
-    @property
-    def missing(self) -> int:
-        """Events that gaps in `seq` show to be lost."""
-        return sum(rule.missing for rule in self._rules if isinstance(rule, SequenceHasNoGap))
-
-    def observe(self, event: Event, rejected: int) -> None:
-        """Hold the next event of the file against every rule that sees its type.
-
-        Args:
-            event: The event.
-            rejected: Lines of the file that were refused before it.
-        """
-        for rule in self._seeing(event.event):
-            self._feed(rule, event, rejected)
-
-    def observe_rows(self, rows: Rows, rejected: int) -> None:
-        """Hold the next rows of the file against every rule that sees a `train_step`.
-
-        Args:
-            rows: The rows.
-            rejected: Lines of the file that were refused before them.
-        """
-        events: list[Event] = []
-        for rule in self._seeing("train_step"):
-            if not rule.passes(rows, rejected):
-                events = events or list(rows.events())
-                for event in events:
-                    self._feed(rule, event, rejected)
-
-    def _seeing(self, event: str) -> tuple[Rule, ...]:
-        rules = self._by_event.get(event)
-        if rules is None:
-            rules = tuple(rule for rule in self._rules if rule.sees is None or event in rule.sees)
-            if event in EVENT_TYPES:
-                self._by_event[event] = rules
-        return rules
-
-    def _feed(self, rule: Rule, event: Event, rejected: int) -> None:
-        for message, pointer in rule.breaches(event, rejected):
-            place = (self._path, event.line, event.byte_offset, pointer)
-            self._issues.add(Issue(rule.code, rule.severity, message, *place))
+    def passes(self, rows: Rows, rejected: int) -> bool:
+        """See `Rule`; only rows with strings in them are looked at one by one."""
+        del rejected
+        return not rows.shape.texts

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from gradience_analysis.model import Issue, IssueCount
 from gradience_analysis.telemetry.batches import BatchReader, Rows
+from gradience_analysis.telemetry.cross_line import CROSS_LINE_CODES, CrossLineCheck
 from gradience_analysis.telemetry.issues import IssueLog
-from gradience_analysis.telemetry.rules import CROSS_LINE_CODES, CrossLineCheck
 from gradience_schema import Severity
 
 MAX_RUN_IDS = 1_000

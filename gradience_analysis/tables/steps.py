@@ -1,0 +1,159 @@
+"""Collects `train_step` records, in blocks or one by one, into the `steps` table of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import Any, Final, cast
+
+import numpy as np
+from msgspec import UNSET
+
+from gradience_analysis.model import Event
+from gradience_analysis.tables.arrow import pa, pc
+from gradience_analysis.tables.columns import TEXT, column, in_layout, joined
+from gradience_analysis.tables.layout import KEYS, STEPS
+from gradience_analysis.telemetry.batches import Rows
+from gradience_analysis.telemetry.rowshape import RowShape
+
+# Enough rows that making an Arrow array costs little, few enough that their values are still in the cache.
+_FLUSH_ROWS: Final = 1 << 11
+_FEW: Final = 16
+_TAKEN: Final = frozenset(name for name, _ in KEYS)
+_FIXED: Final = {field.name: field.type for field in STEPS}
+
+
+class StepRows:
+    """The rows of one file, in file order."""
+
+    def __init__(self) -> None:
+        # Records wait, of one shape or as single events, until there are enough of them for an array to be worth it.
+        self._records: list[Any] = []
+        self._shape: RowShape | None = None
+        self._events: list[Event] = []
+        self._chunks: dict[str, list[Any]] = {}
+        self._texts: dict[str, list[Any]] = {}
+        self._flushed = 0
+        # One entry for each stretch of consecutive lines: rows, first line, part, run.
+        self._spans: list[tuple[int, int, int, str]] = []
+
+    def add_rows(self, rows: Rows, part: int, run_id: str) -> None:
+        """Add rows that belong to one part."""
+        number = len(rows.records)
+        if number < _FEW and self._events:
+            self._events.extend(rows.events())
+        else:
+            if self._events or rows.shape is not self._shape or len(self._records) + number > _FLUSH_ROWS:
+                self._flush()
+            self._shape = rows.shape
+            self._records.extend(rows.records)
+        self._spans.append((number, rows.number, part, run_id))
+
+    def add_event(self, event: Event, part: int) -> None:
+        """Add a single record; what is no scalar has no column."""
+        if self._records or len(self._events) >= _FLUSH_ROWS:
+            self._flush()
+        self._events.append(event)
+        self._spans.append((1, event.line, part, event.run_id))
+
+    def _flush(self) -> None:
+        number = len(self._records) or len(self._events)
+        if self._records and self._shape is not None:
+            columns = _columns_of_rows(self._records, self._shape)
+        else:
+            columns = _columns_of_events(self._events)
+        for name, (values, mixed) in columns.items():
+            array, text = column(values, _FIXED.get(name), mixed=mixed)
+            self._keep(self._chunks, name, array)
+            if text is not None:
+                self._keep(self._texts, name, text)
+        self._flushed += number
+        self._records, self._events = [], []
+
+    def _keep(self, columns: dict[str, list[Any]], name: str, array: Any) -> None:
+        """Add a chunk to a column, after nulls for the rows since its last one."""
+        chunks = columns.setdefault(name, [])
+        missing = self._flushed - sum(map(len, chunks))
+        chunks.extend([pa.nulls(missing), array] if missing else [array])
+
+    def table(self, path: str) -> Any:
+        """The `steps` table; nothing can be added after it."""
+        self._flush()
+        columns = self._key_columns(path)
+        found = {name: joined(self._whole(chunks), _FIXED.get(name)) for name, chunks in self._chunks.items()}
+        texts = {name: joined(self._whole(chunks), pa.string())[0] for name, chunks in self._texts.items()}
+        columns |= {name: array for name, (array, _) in found.items()}
+        for name, (_, text) in found.items():
+            beside = [one for one in (text, texts.get(name)) if one is not None]
+            if beside:
+                columns[name + TEXT] = pc.coalesce(*beside)
+        return in_layout(columns, self._flushed)
+
+    def _whole(self, chunks: list[Any]) -> list[Any]:
+        missing = self._flushed - sum(map(len, chunks))
+        return [*chunks, pa.nulls(missing)] if missing else chunks
+
+    def _key_columns(self, path: str) -> dict[str, Any]:
+        if not self._spans:
+            return {}
+        numbers, lines, parts, run_ids = zip(*self._spans, strict=True)
+        counts = np.array(numbers)
+        # Line numbers rise by one within a stretch: count through, then shift each stretch to its first line.
+        starts = np.cumsum(counts) - counts
+        line = np.arange(self._flushed) + np.repeat(np.array(lines) - starts, counts)
+        runs = list(dict.fromkeys(run_ids))
+        place: Mapping[str, int] = {run_id: index for index, run_id in enumerate(runs)}
+        if len(runs) == 1:
+            run_id = pa.repeat(pa.scalar(runs[0], pa.string()), self._flushed)
+        else:
+            run_id = pa.array(runs, pa.string()).take(pa.array(np.repeat([place[one] for one in run_ids], counts)))
+        return {
+            "path": pa.repeat(pa.scalar(path, pa.string()), self._flushed),
+            "part": pa.array(np.repeat(np.array(parts, dtype=np.int32), counts)),
+            "line": pa.array(line),
+            "run_id": run_id,
+        }
+
+
+def _columns_of_rows(records: list[Any], shape: RowShape) -> dict[str, tuple[list[Any], bool]]:
+    """The values of each column, and whether they may be of several JSON types."""
+    columns: dict[str, tuple[list[Any], bool]] = {
+        "step": ([record.step for record in records], False),
+        "ts": ([record.ts for record in records], False),
+    }
+    for field in shape.fields:
+        values = list(map(attrgetter(shape.attributes[field.name]), records))
+        if field.optional:
+            values = [None if value is UNSET else value for value in values]
+        if "array" in field.kinds:
+            columns |= {name: (rates, False) for name, rates in _rates(values)}
+        else:
+            columns[_column_name(field.name)] = (values, len(field.kinds - {"null"}) > 1)
+    return columns
+
+
+def _columns_of_events(events: list[Event]) -> dict[str, tuple[list[Any], bool]]:
+    names = dict.fromkeys(
+        name for event in events for name, value in event.payload.items() if not isinstance(value, dict | list)
+    )
+    columns: dict[str, tuple[list[Any], bool]] = {
+        "step": ([event.step for event in events], False),
+        "ts": ([event.ts for event in events], False),
+    }
+    for name in names:
+        values = [event.payload.get(name) for event in events]
+        scalars = [None if isinstance(value, dict | list) else value for value in values]
+        columns[_column_name(name)] = (scalars, True)
+    return columns | {name: (rates, True) for name, rates in _rates([event.payload.get("lr") for event in events])}
+
+
+def _rates(values: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """A column for each parameter group; a single rate counts as a list of one."""
+    lists = [cast("list[Any]", value) if isinstance(value, list) else [value] for value in values]
+    for group in range(max(map(len, lists), default=0)):
+        yield f"lr_{group}" if group else "lr", [rates[group] if group < len(rates) else None for rates in lists]
+
+
+def _column_name(name: str) -> str:
+    """The field's name; moved aside, as the emitter does it, when it is that of a column with another meaning."""
+    return f"x_{name}" if name in _TAKEN or name.endswith(TEXT) else name
