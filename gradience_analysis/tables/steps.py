@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, cast
 
@@ -19,8 +19,29 @@ from gradience_analysis.telemetry.rowshape import RowShape
 # Enough rows that making an Arrow array costs little, few enough that their values are still in the cache.
 _FLUSH_ROWS: Final = 1 << 11
 _FEW: Final = 16
+_EXACT: Final = 2.0**53
 _TAKEN: Final = frozenset(name for name, _ in KEYS)
 _FIXED: Final = {field.name: field.type for field in STEPS}
+
+
+class _Chunks:
+    """The arrays of one column; where nothing was added, it is null."""
+
+    def __init__(self) -> None:
+        self._arrays: list[Any] = []
+        self._rows = 0
+
+    def add(self, array: Any, start: int) -> None:
+        """Add the array of the rows from `start` on."""
+        self.filled(start).append(array)
+        self._rows = start + len(array)
+
+    def filled(self, rows: int) -> list[Any]:
+        """The arrays, up to that many rows."""
+        if rows > self._rows:
+            self._arrays.append(pa.nulls(rows - self._rows))
+            self._rows = rows
+        return self._arrays
 
 
 class StepRows:
@@ -31,8 +52,8 @@ class StepRows:
         self._records: list[Any] = []
         self._shape: RowShape | None = None
         self._events: list[Event] = []
-        self._chunks: dict[str, list[Any]] = {}
-        self._texts: dict[str, list[Any]] = {}
+        self._chunks: dict[str, _Chunks] = {}
+        self._texts: dict[str, _Chunks] = {}
         self._flushed = 0
         # One entry for each stretch of consecutive lines: rows, first line, part, run.
         self._spans: list[tuple[int, int, int, str]] = []
@@ -64,34 +85,24 @@ class StepRows:
             columns = _columns_of_events(self._events)
         for name, (values, mixed) in columns.items():
             array, text = column(values, _FIXED.get(name), mixed=mixed)
-            self._keep(self._chunks, name, array)
+            self._chunks.setdefault(name, _Chunks()).add(array, self._flushed)
             if text is not None:
-                self._keep(self._texts, name, text)
+                self._texts.setdefault(name, _Chunks()).add(text, self._flushed)
         self._flushed += number
         self._records, self._events = [], []
-
-    def _keep(self, columns: dict[str, list[Any]], name: str, array: Any) -> None:
-        """Add a chunk to a column, after nulls for the rows since its last one."""
-        chunks = columns.setdefault(name, [])
-        missing = self._flushed - sum(map(len, chunks))
-        chunks.extend([pa.nulls(missing), array] if missing else [array])
 
     def table(self, path: str) -> Any:
         """The `steps` table; nothing can be added after it."""
         self._flush()
         columns = self._key_columns(path)
-        found = {name: joined(self._whole(chunks), _FIXED.get(name)) for name, chunks in self._chunks.items()}
-        texts = {name: joined(self._whole(chunks), pa.string())[0] for name, chunks in self._texts.items()}
+        found = {name: joined(chunks.filled(self._flushed), _FIXED.get(name)) for name, chunks in self._chunks.items()}
+        texts = {name: joined(chunks.filled(self._flushed), pa.string())[0] for name, chunks in self._texts.items()}
         columns |= {name: array for name, (array, _) in found.items()}
         for name, (_, text) in found.items():
             beside = [one for one in (text, texts.get(name)) if one is not None]
             if beside:
                 columns[name + TEXT] = pc.coalesce(*beside)
         return in_layout(columns, self._flushed)
-
-    def _whole(self, chunks: list[Any]) -> list[Any]:
-        missing = self._flushed - sum(map(len, chunks))
-        return [*chunks, pa.nulls(missing)] if missing else chunks
 
     def _key_columns(self, path: str) -> dict[str, Any]:
         if not self._spans:
@@ -115,28 +126,43 @@ class StepRows:
         }
 
 
-def _columns_of_rows(records: list[Any], shape: RowShape) -> dict[str, tuple[list[Any], bool]]:
+def _columns_of_rows(records: list[Any], shape: RowShape) -> dict[str, tuple[Sequence[Any], bool]]:
     """The values of each column, and whether they may be of several JSON types."""
-    columns: dict[str, tuple[list[Any], bool]] = {
-        "step": ([record.step for record in records], False),
-        "ts": ([record.ts for record in records], False),
+    columns: dict[str, tuple[Sequence[Any], bool]] = {
+        "step": (_numbers(records, "step", np.int64), False),
+        "ts": (_numbers(records, "ts", np.float64), False),
     }
     for field in shape.fields:
-        values = list(map(attrgetter(shape.attributes[field.name]), records))
-        if field.optional:
-            values = [None if value is UNSET else value for value in values]
+        attribute = shape.attributes[field.name]
         if "array" in field.kinds:
-            columns |= {name: (rates, False) for name, rates in _rates(values)}
+            columns |= {name: (rates, False) for name, rates in _rates(_values(records, attribute))}
+        elif field.name in _FIXED:
+            columns[field.name] = (_numbers(records, attribute, np.float64), False)
         else:
-            columns[_column_name(field.name)] = (values, len(field.kinds - {"null"}) > 1)
+            columns[_column_name(field.name)] = (_values(records, attribute), len(field.kinds - {"null"}) > 1)
     return columns
 
 
-def _columns_of_events(events: list[Event]) -> dict[str, tuple[list[Any], bool]]:
+def _numbers(records: list[Any], attribute: str, kind: Any) -> Sequence[Any]:
+    """Values of an attribute as numbers of one type, where all of them have a place in it; else as they are."""
+    try:
+        numbers = np.fromiter(map(attrgetter(attribute), records), kind, len(records))
+    except (TypeError, OverflowError):  # an absent value, null, or an integer beyond 64 bits
+        return _values(records, attribute)
+    # Beyond 2**53 a double may be an integer that was rounded to it.
+    return numbers if kind is np.int64 or np.abs(numbers).max() < _EXACT else _values(records, attribute)
+
+
+def _values(records: list[Any], attribute: str) -> list[Any]:
+    values: list[Any] = list(map(attrgetter(attribute), records))
+    return [None if value is UNSET else value for value in values] if UNSET in values else values
+
+
+def _columns_of_events(events: list[Event]) -> dict[str, tuple[Sequence[Any], bool]]:
     names = dict.fromkeys(
         name for event in events for name, value in event.payload.items() if not isinstance(value, dict | list)
     )
-    columns: dict[str, tuple[list[Any], bool]] = {
+    columns: dict[str, tuple[Sequence[Any], bool]] = {
         "step": ([event.step for event in events], False),
         "ts": ([event.ts for event in events], False),
     }

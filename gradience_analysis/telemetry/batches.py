@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ class Rows:
 
     Attributes:
         shape: What fields they have.
-        records: Their values, as structs of `shape.row_type`.
+        records: Their values, as structs with an attribute for each of `shape.attributes`.
         texts: The lines they stand in.
         number: Number of the first line, 1-based.
         offset: 0-based byte offset of the first line.
@@ -80,15 +81,14 @@ Batch: TypeAlias = Rows | Event
 class BatchReader(LineReader):
     """Iterates over the valid events of one file; accepts, refuses and reports exactly what `EventReader` does.
 
-    A block of lines is decoded in one call as long as nothing in it is out of the ordinary. What is refused there is
-    read again line by line, so that a bad line costs time, but never its neighbours.
+    Line after line is decoded without a look at it, as long as it is a row of the expected shape. The first that is
+    not ends the stretch and is read with care; then it goes on behind it, so that a bad line costs only time.
     """
 
     def __init__(self, path: str | Path, issues: IssueLog, refused: Callable[[Line], object] | None = None) -> None:
         super().__init__(path, issues, refused)
         self._shape: RowShape | None = None
         self._shapes = 0
-        self._smooth = True
 
     def __iter__(self) -> Iterator[Batch]:
         """Rows and events in file order.
@@ -108,124 +108,69 @@ class BatchReader(LineReader):
         self.finish(fault)
 
     def _read_block(self, block: Block) -> Iterator[Batch]:
-        texts, number, offset = block.texts, block.number, block.offset
+        texts, offset, start, others = block.texts, block.offset, 0, 0
+        pending = iter(texts)
+        stretches: list[Rows] = []
         # msgspec takes a carriage return for white space; it has to be reported.
         plain = b"\r" not in block.data
-        while texts:
-            items = _decode_all(texts, self._shape) if plain and self._smooth else None
-            if items is not None:
-                yield from self._ordinary(items, block, texts, number, offset)
-                return
-            used = yield from self._one_by_one(texts, number, offset)
-            number, offset = number + used, offset + _size(texts[:used])
-            texts = texts[used:]
-
-    def _ordinary(
-        self, items: list[Any], block: Block, texts: list[bytes], number: int, offset: int
-    ) -> Iterator[Batch]:
-        """What a block holds in which every line is the row or the event that it seems to be."""
-        shape = cast("RowShape", self._shape)
-        row_type = shape.row_type
-        others = [place for place, item in enumerate(items) if type(item) is not row_type]
-        records = [item for item in items if type(item) is row_type] if others else items
-        colons = sum(map(_colons, texts)) if len(texts) < len(block.texts) else block.data.count(b":")
-        # One count of colons for the whole block proves nearly always that none of its rows repeats a key.
-        clean = shape.colons(records) == (colons - sum(_colons(texts[place]) for place in others), 0)
-        start = 0
-        for place in (*others, len(items)):
-            if place > start:
-                rows = Rows(shape, items[start:place], texts[start:place], number + start, offset)
-                yield self._rows(rows, clean=clean)
-                offset += _size(texts[start:place])
-            if place < len(items):
-                event = self.read_line(_line(texts[place], number + place, offset))
-                offset += len(texts[place]) + 1
-                if event is not None:
-                    yield event
-            start = place + 1
-        self.lines, self.size = number + len(items) - 1, offset
-
-    def _one_by_one(self, texts: list[bytes], number: int, offset: int) -> Generator[Batch, None, int]:
-        """Read on until a line changes the shape of the rows; the value is how many lines were used."""
-        shape = self._shape
-        row_type = None if shape is None else shape.row_type
-        decode = _nothing if shape is None else shape.decoder.decode
-        records: list[Any] = []
-        start = used = 0
-        refused = self.rejected
-        for used, data in enumerate(texts, 1):
-            try:
-                item = decode(data) if data.endswith(b"}") else None
-            except _REFUSED:
-                item = None
-            if item is not None and type(item) is row_type:
-                records.append(item)
-                continue
-            if shape is not None and records:
-                yield self._rows(Rows(shape, records, texts[start : used - 1], number + start, offset))
-                offset += _size(texts[start : used - 1])
-            start, records = used, []
-            event = self.read_line(_line(data, number + used - 1, offset))
+        while True:
+            records: list[Any] = []
+            # What was decoded before a refusal stays in the list.
+            with suppress(*_REFUSED):
+                records.extend(map(self._decoder(plain=plain), pending))
+            place = start + len(records)
+            if records:
+                rows = Rows(cast("RowShape", self._shape), records, texts[start:place], block.number + start, offset)
+                stretches.append(rows)
+                self.events += len(records)
+                yield rows
+            if place == len(texts):
+                break
+            offset += _size(texts[start:place])
+            data, start = texts[place], place + 1
+            others += data.count(b":")
+            event = self.read_line(Line(block.number + place, offset, data, ended=True, size=len(data)))
             offset += len(data) + 1
             if event is not None:
                 yield event
-                if self._learn(event):
-                    break
-        if shape is not None and records:
-            yield self._rows(Rows(shape, records, texts[start:used], number + start, offset))
-            offset += _size(texts[start:used])
-        self._smooth = self.rejected == refused
-        self.lines, self.size = number + used - 1, offset
-        return used
+                self._learn(event)
+        self.lines, self.size = block.number + len(texts) - 1, block.offset + len(block.data)
+        self._look_for_repeated_keys(stretches, block.data.count(b":") - others)
 
-    def _rows(self, rows: Rows, *, clean: bool = False) -> Rows:
-        """Count them, and report those that repeat a key: they have more colons than a row with these fields has."""
-        self.events += len(rows.records)
+    def _decoder(self, *, plain: bool) -> Callable[[bytes], Any]:
+        """What makes a row of a line and refuses every other line."""
+        decode = _refuse if self._shape is None else self._shape.decode
+        return decode if plain else lambda data: decode(data) if data.endswith(b"}") else _refuse(data)
+
+    def _look_for_repeated_keys(self, stretches: Sequence[Rows], colons: int) -> None:
+        """Report rows that repeat a key: they have more colons than a row with these fields has."""
+        counts = [rows.shape.colons(rows.records, rows.run_ids) for rows in stretches]
         # A colon may also be written as an escape in a string; then each row has to be looked at.
-        if not clean and rows.shape.colons(rows.records) != (sum(map(_colons, rows.texts)), 0):
+        if sum(between for between, _ in counts) == colons and not any(inside for _, inside in counts):
+            return
+        for rows in stretches:
             for record, line in zip(rows.records, rows.lines(), strict=True):
-                expected, in_strings = rows.shape.colons((record,))
-                if line.data.count(b":") != expected + in_strings or (in_strings and b"\\u003" in line.data):
+                between, inside = rows.shape.colons((record,), (record.run_id,))
+                if line.data.count(b":") != between + inside or (inside and b"\\u003" in line.data):
                     self._check_keys(line, line.data, decode_strict(line.data))
-        return rows
 
-    def _learn(self, event: Event) -> bool:
-        """Let the shape hold this record too; whether that changed it."""
+    def _learn(self, event: Event) -> None:
+        """Let the shape hold this record too, when it is an ordinary one."""
         if event.event != "train_step" or self._shapes >= _MAX_SHAPES:
-            return False
+            return
         shape = RowShape.of(event)
         if shape is None:
-            return False
+            return
         wider = shape if self._shape is None else self._shape.widened(shape)
-        if wider == self._shape or len(wider.fields) > MAX_FIELDS:
-            return False
-        self._shape = wider
-        self._shapes += 1
-        return True
+        if wider != self._shape and len(wider.fields) <= MAX_FIELDS:
+            self._shape = wider
+            self._shapes += 1
 
 
-def _nothing(data: bytes) -> None:
-    """Stands for a decoder as long as no row was seen."""
+def _refuse(data: bytes) -> Any:
+    """Stands for the decoder of rows before the first of them was seen."""
     del data
-
-
-def _decode_all(texts: list[bytes], shape: RowShape | None) -> list[Any] | None:
-    """One item a line; None when any line is out of the ordinary."""
-    if shape is None:
-        return None
-    decode = shape.decoder.decode
-    try:
-        return [decode(text) for text in texts]
-    except _REFUSED:
-        return None
-
-
-def _colons(text: bytes) -> int:
-    return text.count(b":")
-
-
-def _line(data: bytes, number: int, offset: int) -> Line:
-    return Line(number, offset, data, ended=True, size=len(data))
+    raise msgspec.ValidationError("not a row")
 
 
 def _size(texts: Sequence[bytes]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, cast
 
@@ -16,7 +16,6 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gradience_analysis.model import Event
-from gradience_analysis.telemetry.shape import OTHER_EVENTS
 from gradience_schema import SCHEMA_ID
 
 MAX_FIELDS = 512
@@ -121,14 +120,9 @@ class RowShape:
         return RowShape(tuple(fields), extras)
 
     @functools.cached_property
-    def decoder(self) -> Any:
-        """A msgspec decoder for a row of this shape or any other event."""
-        return _decoder(self)[0]
-
-    @functools.cached_property
-    def row_type(self) -> type[Any]:
-        """The struct that a row becomes."""
-        return _decoder(self)[1]
+    def decode(self) -> Callable[[bytes], Any]:
+        """Makes a struct of a line that has this shape; raises what msgspec raises at any other line."""
+        return _decoder(self)
 
     @functools.cached_property
     def attributes(self) -> Mapping[str, str]:
@@ -151,8 +145,13 @@ class RowShape:
         absent = {self.attributes[field.name]: field.name for field in self.fields if field.optional}
         return absent | {name: name for name, optional in self.extras if optional}
 
-    def colons(self, rows: Sequence[Any]) -> tuple[int, int]:
-        """Colons that these rows have as text when no key is repeated: between key and value, and inside strings."""
+    def colons(self, rows: Sequence[Any], run_ids: Collection[str]) -> tuple[int, int]:
+        """Colons that these rows have as text when no key is repeated: between key and value, and inside strings.
+
+        Args:
+            rows: Structs of this shape.
+            run_ids: Every run id among them.
+        """
         total: int = len(rows) * (5 + len(self.extras) + len(self.fields))  # schema, ts, run_id, event, step
         inside = len(rows) * sum(map(_colons, self.attributes))
         for attribute, name in self.options.items():
@@ -161,7 +160,7 @@ class RowShape:
             inside -= absent * _colons(name)
         for name in self.texts:
             inside += sum(_colons(text) for row in rows if isinstance(text := getattr(row, name), str))
-        if any(":" in run_id for run_id in {row.run_id for row in rows}):
+        if any(":" in run_id for run_id in run_ids):
             inside += sum(_colons(row.run_id) for row in rows)
         return total, inside
 
@@ -199,7 +198,7 @@ def _kind(name: str, value: object) -> str | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _decoder(shape: RowShape) -> tuple[Any, type[Any]]:
+def _decoder(shape: RowShape) -> Callable[[bytes], Any]:
     must: list[tuple[Any, ...]] = [(name, _ENVELOPE[name]) for name in ("schema", "ts", "run_id", "step")]
     may: list[tuple[Any, ...]] = []
     rename: dict[str, str] = {}
@@ -218,7 +217,8 @@ def _decoder(shape: RowShape) -> tuple[Any, type[Any]]:
         rename=rename,
         gc=False,
     )
-    return msgspec.json.Decoder(cast("Any", row_type | OTHER_EVENTS)), row_type
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(row_type).decode
+    return decode
 
 
 def _add(name: str, kind: Any, must: list[tuple[Any, ...]], may: list[tuple[Any, ...]], *, optional: bool) -> None:

@@ -276,7 +276,7 @@ class MetricKeepsItsType:
         self._types: dict[tuple[str, str, str], str] = {}
         # Records of a form that was seen before have nothing new to say, and nearly all are of one.
         self._forms: set[tuple[object, ...]] = set()
-        self._shapes: set[RowShape] = set()
+        self._steady: RowShape | None = None
 
     def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
         """See `Rule`."""
@@ -305,14 +305,14 @@ class MetricKeepsItsType:
     def passes(self, rows: Rows, rejected: int) -> bool:
         """See `Rule`."""
         del rejected
-        if rows.shape in self._shapes:
+        if rows.shape is self._steady:
             return True
         # Every field was first seen in an event, so that its type is known here.
         for field in rows.shape.fields:
             first = self._types.get(("train_step", "", field.name), "null")
             if not field.steady or not {first, *field.kinds} <= (_NUMERIC if first in _NUMERIC else {first, "null"}):
                 return False
-        self._shapes.add(rows.shape)
+        self._steady = rows.shape
         return True
 
 

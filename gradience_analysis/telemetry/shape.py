@@ -143,9 +143,7 @@ class _RunEnd(_Record, tag="run_end", kw_only=True):
     reason: str | None = None
 
 
-OTHER_EVENTS: Any = _RunStart | _Eval | _Metrics | _Alert | _Recommendation | _RunEnd
-"""Every known event but `train_step`, whose fields differ from run to run."""
-_ANY_EVENT: Any = _TrainStep | OTHER_EVENTS
+_ANY_EVENT: Any = _RunStart | _TrainStep | _Eval | _Metrics | _Alert | _Recommendation | _RunEnd
 _DECODER: Any = msgspec.json.Decoder(_ANY_EVENT)
 
 
