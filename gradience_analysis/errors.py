@@ -32,18 +32,6 @@ class InputError(GradienceError):
         self.path = path
 
 
-class ForeignLayoutError(InputError):
-    """A file that holds training logs, but in another layout than telemetry/v1.
-
-    Attributes:
-        layout: The name of the layout that was recognised.
-    """
-
-    def __init__(self, path: str, layout: str, remedy: str) -> None:
-        super().__init__(path, f"is not telemetry/v1: it looks like {layout}.", remedy)
-        self.layout = layout
-
-
 class NoTelemetryError(InputError):
     """A file or directory in which no valid telemetry/v1 event was found."""
 

@@ -14,6 +14,7 @@ COMMANDS = (
     "demo",
     "monitor",
     "validate",
+    "import_",
     "schema",
 )
 """Modules of `gradience_cli.commands`, in the order of `--help`. Each has `register(app)`."""

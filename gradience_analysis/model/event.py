@@ -116,8 +116,18 @@ class Segment:
         return next((event for event in reversed(self.events) if event.event == "run_end"), None)
 
     @property
-    def duration_s(self) -> float:
-        """Seconds from the first record to `run_end` (to the last record without one); never negative."""
+    def timed(self) -> bool:
+        """Whether `ts` is time; of an imported log without times it only numbers the records."""
+        return self.meta.get("ts_source") != "order"
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from the first record to `run_end` (to the last record without one), never negative.
+
+        None when the records have no times.
+        """
+        if not self.timed:
+            return None
         end = self.end
         last = self.events[-1].ts if end is None else end.ts
         return max(0.0, last - self.events[0].ts)

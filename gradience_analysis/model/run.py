@@ -127,9 +127,13 @@ class Run:
         return reason if isinstance(reason, str) else ""
 
     @property
-    def duration_s(self) -> float:
-        """Seconds of activity: the sum over segments, so that a pause between two does not count."""
-        return math.fsum(segment.duration_s for segment in self.segments)
+    def duration_s(self) -> float | None:
+        """Seconds of activity: the sum over segments, so that a pause between two does not count.
+
+        None when a segment has no times.
+        """
+        spent = [segment.duration_s for segment in self.segments]
+        return None if None in spent else math.fsum(seconds for seconds in spent if seconds is not None)
 
     @cached_property
     def logged_steps(self) -> tuple[Event, ...]:

@@ -97,7 +97,8 @@ def _status(run: Run) -> str:
     if last is not None:
         planned = run.config.training.max_steps if run.config else None
         parts.append(f"step {last:,}" + (f" of {planned:,}" if planned and planned > 0 else ""))
-    parts += [duration(run.duration_s), _segments(run)]
+    spent = "no times recorded" if run.duration_s is None else duration(run.duration_s)
+    parts += [spent, _segments(run)]
     if run.other_ranks:
         parts.append(plural(len({segment.rank for segment in run.other_ranks}), "other rank"))
     return " · ".join(parts)

@@ -56,7 +56,6 @@ _RECORDS = (
         "`nonfinite` names a place where there is no null.",
         "Write null in the place that it names.",
     ),
-    ("foreign_record", "The record belongs to another log format.", "Convert the file with `gradience import`."),
     ("foreign_layout", "The file is a training log of another tool.", "Convert it with `gradience import`."),
     ("no_events", "There is not one valid event in the file.", "Check that it is the run.jsonl of a run."),
 )
@@ -77,6 +76,30 @@ _ACROSS_LINES = (
         "Events were lost or written twice: check the disk and writers.",
     ),
     ("metric_type_changed", "A metric changes its JSON type.", "Log one type, a number as a number (.item())."),
+    ("number_in_string", "A metric is a string that holds a number.", "Log the number itself (.item())."),
+)
+_OTHER_TOOLS = (
+    (
+        "no_timestamps",
+        "The log holds no times; `ts` is the order of its records.",
+        "Take no speed from it.",
+    ),
+    ("new_segment", "The step goes back, or training goes on after its end.", "It is read as a further segment."),
+    (
+        "hidden_nonfinite_loss",
+        "A loss of 0.0 stands with a gradient norm that is not finite.",
+        "Set `logging_nan_inf_filter=False`; the loss is read as NaN.",
+    ),
+    ("string_number", "Numbers stand in strings, as in scraped logs.", "They are read as numbers; check them."),
+    ("unfit_value", "A loss, rate, norm or epoch is no number.", "It is kept as `x_<name>`; log a number."),
+    ("no_step", "A row has no step, or one that is none.", "Its step is null; log one."),
+    ("no_rows", "Nothing was logged.", "Check that the log is the right one."),
+    ("bad_timestamp", "A time cannot be read.", "That of the record before is used."),
+    ("naive_timestamp", "A time names no zone.", "It is read as UTC; write the zone."),
+    ("importer_unusable", "An importer of another package failed, and is skipped.", "Update or remove that package."),
+    ("unknown_record", "A record is none of this format.", "It is left out; check the file."),
+    ("invalid_csv", "A line cannot be read as CSV.", "It is left out; check the file."),
+    ("wrong_width", "A row has more or fewer cells than the header.", "It is left out; check the file."),
 )
 _RUNS = (
     ("other_runs", "The folder holds further runs.", "Give the file of the run that is meant."),
@@ -89,6 +112,7 @@ GROUPS: dict[str, tuple[Meaning, ...]] = {
         "One line": _LINES,
         "One record": _RECORDS,
         "Across lines": _ACROSS_LINES,
+        "Logs of other tools": _OTHER_TOOLS,
         "Several files": _RUNS,
     }.items()
 }

@@ -93,7 +93,8 @@ def _summary(
     run: Run, diagnosis: Diagnosis, training: dict[str, Summary], evaluation: dict[str, dict[str, Summary]]
 ) -> str:
     """A run with nothing against it, in one line of numbers."""
-    parts = [f"{'Ran to its end' if run.status == 'ok' else 'Stopped early'} in {duration(run.duration_s)}"]
+    spent = "" if run.duration_s is None else f" in {duration(run.duration_s)}"
+    parts = [f"{'Ran to its end' if run.status == 'ok' else 'Stopped early'}{spent}"]
     loss = training.get("loss")
     if loss is not None and loss.count > 1:
         parts.append(f"loss {number(loss.first[1])} to {number(loss.last[1])}")

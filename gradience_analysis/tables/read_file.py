@@ -13,16 +13,20 @@ from gradience_analysis.tables.long import Records
 from gradience_analysis.tables.parts import Parts
 from gradience_analysis.tables.steps import StepRows
 from gradience_analysis.telemetry.batches import BatchReader, Rows
-from gradience_analysis.telemetry.cross_line import CrossLineCheck
+from gradience_analysis.telemetry.cross_line import CROSS_LINE_CODES, CrossLineCheck
+from gradience_analysis.telemetry.foreign import ForeignReader, reader_of
 from gradience_analysis.telemetry.issues import IssueLog
+
+TELEMETRY = "telemetry/v1"
+"""What the column `format` of the table `files` says of our own files; of others, the name of their importer."""
 
 
 def read_file(path: str | Path, *, bad_lines: bool = False, max_issues: int = 100) -> Tables:
     """Read one file to its end.
 
     Args:
-        path: A telemetry file, gzip or not; the tables name it as it is given here.
-        bad_lines: Keep the bytes of every refused line.
+        path: A telemetry file or a log of another tool, gzip or not; the tables name it as it is given here.
+        bad_lines: Keep the bytes of every refused line (of a log of another tool there are only the issues).
         max_issues: Issues kept per code; all are counted.
 
     Raises:
@@ -31,8 +35,9 @@ def read_file(path: str | Path, *, bad_lines: bool = False, max_issues: int = 10
     name = str(path)
     log = IssueLog(keep_per_code=max_issues)
     refused: list[Line] = []
-    reader = BatchReader(path, log, refused.append if bad_lines else None)
-    check = CrossLineCheck(path, log)
+    keep = refused.append if bad_lines else None
+    reader = reader_of(path, log, lambda path, log: BatchReader(path, log, keep))
+    check = CrossLineCheck(path, log, CROSS_LINE_CODES if isinstance(reader, ForeignReader) else ())
     steps, records, parts = StepRows(), Records(), Parts()
     for batch in reader:
         if isinstance(batch, Rows):
@@ -50,7 +55,8 @@ def read_file(path: str | Path, *, bad_lines: bool = False, max_issues: int = 10
             steps.add_event(batch, place)
         else:
             records.add(batch, place)
-    file = (name, "telemetry/v1", reader.lines, reader.size, reader.events, reader.rejected, check.missing)
+    layout = reader.importer.name if isinstance(reader, ForeignReader) else TELEMETRY
+    file = (name, layout, reader.lines, reader.size, reader.events, reader.rejected, check.missing)
     return Tables(
         steps=steps.table(name),
         parts=parts.table(name),

@@ -146,7 +146,7 @@ def _columns_of_rows(records: list[Any], shape: RowShape) -> dict[str, tuple[Seq
 def _numbers(records: list[Any], attribute: str, kind: Any) -> Sequence[Any]:
     """Values of an attribute as numbers of one type, where all of them have a place in it; else as they are."""
     try:
-        numbers = np.fromiter(map(attrgetter(attribute), records), kind, len(records))
+        numbers: Any = np.fromiter(map(attrgetter(attribute), records), kind, len(records))
     except (TypeError, OverflowError):  # an absent value, null, or an integer beyond 64 bits
         return _values(records, attribute)
     # Beyond 2**53 a double may be an integer that was rounded to it.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from gradience_analysis.errors import NoTelemetryError
 from gradience_analysis.model import Event, Issue, Run, Segment
-from gradience_analysis.telemetry.cross_line import CrossLineCheck
+from gradience_analysis.telemetry.cross_line import CROSS_LINE_CODES, CrossLineCheck
 from gradience_analysis.telemetry.files import TelemetryFile, find_files
+from gradience_analysis.telemetry.foreign import ForeignReader, layout_issue, reader_of
 from gradience_analysis.telemetry.issues import IssueLog
 from gradience_analysis.telemetry.ordering import SUPERSEDED, first_step, in_order, limits
 from gradience_analysis.telemetry.read import EventReader
@@ -63,8 +64,12 @@ def load_run(path: str | Path, *, strict: bool = False) -> Run:
     stretches: list[_Stretch] = []
     rejected = missing = 0
     for file in chosen:
-        reader = EventReader(file.path, log)
-        check = CrossLineCheck(file.path, log)
+        reader = reader_of(file.path, log, EventReader)
+        skip: Collection[str] = ()
+        if isinstance(reader, ForeignReader):
+            log.add(replace(layout_issue(reader), severity=Severity.INFO))
+            skip = CROSS_LINE_CODES
+        check = CrossLineCheck(file.path, log, skip)
         stretches.extend(_split(file, reader, check))
         rejected += reader.rejected
         missing += check.missing
@@ -72,7 +77,7 @@ def load_run(path: str | Path, *, strict: bool = False) -> Run:
         details = f"holds no valid telemetry/v1 event{_first_reason(log)}"
         raise NoTelemetryError(str(path), details, "`gradience validate` lists what is wrong.")
     run_id = max(stretches, key=lambda stretch: stretch.events[0].ts).events[0].run_id
-    others = {file.run_id for file in files} | {stretch.events[0].run_id for stretch in stretches}
+    others = {file.run_id for file in files if file not in chosen} | {stretch.events[0].run_id for stretch in stretches}
     _report_others(log, path, run_id, others - {run_id, None})
     mine = [stretch for stretch in stretches if stretch.events[0].run_id == run_id]
     return _run(path, run_id, mine, log, rejected=rejected, missing=missing)
@@ -98,7 +103,7 @@ def _report_others(log: IssueLog, path: Path, run_id: str, others: Iterable[str 
     log.add(Issue("other_runs", Severity.INFO, message, str(path)))
 
 
-def _split(file: TelemetryFile, reader: EventReader, check: CrossLineCheck) -> list[_Stretch]:
+def _split(file: TelemetryFile, reader: EventReader | ForeignReader, check: CrossLineCheck) -> list[_Stretch]:
     """Stretches of one file: a new one where a run starts again or its `train_step` goes back."""
     stretches: list[_Stretch] = []
     current: dict[str, _Stretch] = {}

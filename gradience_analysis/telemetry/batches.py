@@ -95,7 +95,6 @@ class BatchReader(LineReader):
 
         Raises:
             InputError: As `EventReader`.
-            ForeignLayoutError: As `EventReader`.
         """
         with open_regular(self.path) as file:
             for block in iter_blocks(file, self.path):

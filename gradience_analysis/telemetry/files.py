@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from gradience_analysis.errors import ForeignLayoutError, InputError, NoTelemetryError
+from gradience_analysis.errors import InputError, NoTelemetryError
 from gradience_analysis.model import plural
 from gradience_analysis.sources.decode import decode_strict
 from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES
 from gradience_analysis.sources.opening import open_regular
-from gradience_analysis.telemetry.foreign import HEAD_BYTES, RE_RECORD, layout_of, layout_of_head
+from gradience_analysis.telemetry.foreign import foreign_format
 from gradience_schema import SCHEMA_ID
 
 _NAME = re.compile(r"^(?P<stem>.+?)(?:\.rank(?P<rank>\d{1,9}))?(?:\.(?P<index>\d{1,9}))?\.jsonl(?:\.gz)?$")
 SUFFIXES = (".jsonl", ".jsonl.gz")
+FOREIGN_NAMES = (*SUFFIXES, "trainer_state.json", "metrics.csv")
 _HEAD_LINES = 20
 
 
@@ -29,8 +30,9 @@ class TelemetryFile:
         stem: Name common to all segments of a run, such as `run`.
         rank: Rank in its name, 0 without one.
         index: Segment number in its name, 0 without one.
-        run_id: Run of its first readable record; None when none was found near its start.
-        ts: Time of that record; 0 without one.
+        run_id: Run of its first readable record; None when none was found near its start. A log of another tool is
+            a run by itself, named like the file.
+        ts: Time of that record, or of the last change of a log of another tool; 0 without one.
     """
 
     path: Path
@@ -47,7 +49,6 @@ def find_files(path: Path) -> list[TelemetryFile]:
     Raises:
         InputError: The path cannot be read.
         NoTelemetryError: The directory holds no telemetry.
-        ForeignLayoutError: The directory holds training logs, all in another layout.
     """
     if path.is_dir():
         return _in_directory(path)
@@ -63,10 +64,9 @@ def _in_directory(path: Path) -> list[TelemetryFile]:
     files = [file for file in map(_peek, candidates) if file.run_id is not None]
     if files:
         return files
-    for candidate in candidates:
-        layout = _foreign_layout(candidate)
-        if layout is not None:
-            raise ForeignLayoutError(str(candidate), layout, RE_RECORD)
+    foreign = [_foreign(candidate) for candidate in _listing(path, FOREIGN_NAMES) if foreign_format(candidate)]
+    if foreign:
+        return foreign
     below = sorted(str(item.relative_to(path)) for item in path.glob("*/run.jsonl"))
     found = plural(len(candidates), ".jsonl file")
     what = f"holds {found}, none with a telemetry/v1 record" if candidates else "holds no .jsonl file"
@@ -74,11 +74,15 @@ def _in_directory(path: Path) -> list[TelemetryFile]:
     raise NoTelemetryError(str(path), f"{what}.", remedy)
 
 
-def _listing(folder: Path) -> list[Path]:
+def _listing(folder: Path, names: tuple[str, ...] = SUFFIXES) -> list[Path]:
     try:
-        return sorted(item for item in folder.iterdir() if item.name.endswith(SUFFIXES) and item.is_file())
+        return sorted(item for item in folder.iterdir() if item.name.endswith(names) and item.is_file())
     except OSError as error:
         raise InputError(str(folder), f"cannot be listed: {error.strerror}.") from error
+
+
+def _foreign(path: Path) -> TelemetryFile:
+    return TelemetryFile(path, path.name, 0, 0, path.name, path.stat().st_mtime)
 
 
 def _same_stem(one: Path, other: Path) -> bool:
@@ -106,15 +110,6 @@ def _peek(path: Path) -> TelemetryFile:
                     run_id, ts = found, float(stamp)
                     break
     return TelemetryFile(path, *name_parts(path), run_id, ts)
-
-
-def _foreign_layout(path: Path) -> str | None:
-    with open_regular(path) as file:
-        head = file.read(HEAD_BYTES)
-    record = _loads(head.partition(b"\n")[0])
-    if isinstance(record, dict) and "schema" not in record:
-        return layout_of(record)
-    return layout_of_head(head)
 
 
 def _loads(data: bytes) -> dict[str, object] | None:

@@ -1,56 +1,103 @@
-"""Recognises training logs that are not telemetry/v1, so that the message can name them."""
+"""Training logs of other tools where telemetry is read: recognised by their content, read through their importer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
 
-RE_RECORD = (
-    "This version reads telemetry/v1 only. Record the next run in it with "
-    "`Trainer(..., callbacks=[GradienceCallback()])`, or write these numbers with `TelemetryWriter`."
-)
-HEAD_BYTES = 1 << 16
+from gradience_analysis.importers import Importer, find_importer
+from gradience_analysis.model import Event, Issue
+from gradience_analysis.sources.opening import STDIN, open_regular, shown_name
+from gradience_analysis.telemetry.issues import IssueLog
+from gradience_schema import SCHEMA_ID, Severity
 
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A foreign layout: its name in words, and the test that recognises one record of it."""
-
-    name: str
-    matches: Callable[[Mapping[str, Any]], bool]
+_HEAD_BYTES = 1 << 14
+# Any version of the format: a newer one has its own message.
+_OURS = re.compile(rb'"schema"\s*:\s*"' + re.escape(SCHEMA_ID.rpartition("/")[0].encode()))
+Reader = TypeVar("Reader")
 
 
-def _early_nested(record: Mapping[str, Any]) -> bool:
-    return {"timestamp", "event", "data"} <= record.keys() and isinstance(record["data"], dict)
+class ForeignReader:
+    """Iterates over the events that an importer makes of a file; the faults go to `issues`.
+
+    The rules across lines are those of telemetry/v1 files; an importer keeps them, and a log of another tool
+    has no place to break them.
+
+    Attributes:
+        path: The file.
+        name: The file as issues name it.
+        importer: What reads it.
+        issues: Where the faults are recorded.
+        lines: The highest line or row that gave an event or issue so far.
+        size: Bytes in the file, as it is stored.
+        events: Events given so far.
+        rejected: Issues of severity error so far, each of which cost a row.
+    """
+
+    def __init__(self, path: str | Path, issues: IssueLog, importer: Importer) -> None:
+        self.path = Path(path)
+        self.name = shown_name(path)
+        self.importer = importer
+        self.issues = issues
+        self.lines = 0
+        self.size = 0
+        self.events = 0
+        self.rejected = 0
+
+    def __iter__(self) -> Iterator[Event]:
+        """Events in file order.
+
+        Raises:
+            InputError: The file cannot be read, or holds nothing of the format after all.
+        """
+        self.size = self.path.stat().st_size
+        for item in self.importer.read(self.path):
+            self.lines = max(self.lines, item.line or 0)
+            if isinstance(item, Issue):
+                self.rejected += item.severity is Severity.ERROR
+                self.issues.add(item)
+            else:
+                self.events += 1
+                yield item
 
 
-def _early_flat(record: Mapping[str, Any]) -> bool:
-    return "event" in record and "step" in record and not {"schema", "run_id"} & record.keys()
+def reader_of(
+    path: str | Path, issues: IssueLog, ours: Callable[[str | Path, IssueLog], Reader]
+) -> Reader | ForeignReader:
+    """The reader for a file: the one for telemetry/v1, unless the file is a log of another tool.
+
+    Args:
+        path: A file, or `-` for standard input, which is always read as telemetry/v1.
+        issues: Where faults are recorded.
+        ours: Makes the reader for telemetry/v1.
+
+    Raises:
+        InputError: The path cannot be opened.
+    """
+    importer = foreign_format(path, issues)
+    return ours(path, issues) if importer is None else ForeignReader(path, issues, importer)
 
 
-def _trainer_state(record: Mapping[str, Any]) -> bool:
-    return isinstance(record.get("log_history"), list)
+def foreign_format(path: str | Path, issues: IssueLog | None = None) -> Importer | None:
+    """The importer for a log of another tool; None for telemetry/v1 and for what nobody recognises.
+
+    Raises:
+        InputError: The path cannot be opened.
+    """
+    if str(path) == STDIN:
+        return None
+    with open_regular(Path(path)) as file:
+        head = file.read(_HEAD_BYTES)
+    if _OURS.search(head):
+        return None
+    return find_importer(path) if issues is None else find_importer(path, report=issues.add)
 
 
-def _llama_factory(record: Mapping[str, Any]) -> bool:
-    return {"current_steps", "total_steps"} <= record.keys()
-
-
-LAYOUTS = (
-    Layout("an early Gradience log (records with timestamp, event and data)", _early_nested),
-    Layout("an early Gradience log (records such as event: telemetry, without schema and run_id)", _early_flat),
-    Layout("a Hugging Face trainer_state.json", _trainer_state),
-    Layout("a LLaMA-Factory trainer_log.jsonl", _llama_factory),
-)
-
-
-def layout_of(record: Mapping[str, Any]) -> str | None:
-    """Name of the foreign layout that a record without a schema id belongs to, or None."""
-    return next((layout.name for layout in LAYOUTS if layout.matches(record)), None)
-
-
-def layout_of_head(head: bytes) -> str | None:
-    """The same for a file that is one JSON document over many lines, from its first bytes."""
-    is_state = head.lstrip().startswith(b"{") and b'"log_history"' in head and b'"global_step"' in head
-    return LAYOUTS[2].name if is_state else None
+def layout_issue(reader: ForeignReader) -> Issue:
+    """That a file is a log of another tool, and how to make telemetry of it: an error, where telemetry is asked for."""
+    message = (
+        f"is {reader.importer.title}, not telemetry/v1: `gradience import {reader.name} --out run.jsonl` converts it."
+    )
+    return Issue("foreign_layout", Severity.ERROR, message, reader.name)

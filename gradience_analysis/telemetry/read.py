@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
-from gradience_analysis.errors import ForeignLayoutError
 from gradience_analysis.model import Event, Issue
 from gradience_analysis.sources.decode import (
     Decoded,
@@ -19,7 +18,6 @@ from gradience_analysis.sources.decode import (
 )
 from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES, Line, iter_lines
 from gradience_analysis.sources.opening import open_regular, read_fault, shown_name
-from gradience_analysis.telemetry.foreign import HEAD_BYTES, RE_RECORD, layout_of, layout_of_head
 from gradience_analysis.telemetry.issues import IssueLog
 from gradience_analysis.telemetry.names import did_you_mean
 from gradience_analysis.telemetry.restore import restore_nonfinite
@@ -56,14 +54,10 @@ class LineReader:
         self.events = 0
         self.rejected = 0
         self._refused = refused
-        self._layout: str | None = None
         self._saw_crlf = False
-        self._head = b""
 
     def read_line(self, line: Line) -> Event | None:
         """The event in a line, or None; counted either way."""
-        if len(self._head) < HEAD_BYTES and not self.events:
-            self._head += line.data[:HEAD_BYTES] + b"\n"
         self.lines, self.size = line.number, line.offset + line.size + line.ended
         rejected = self.rejected
         event = self._read_line(line)
@@ -77,16 +71,10 @@ class LineReader:
 
         Args:
             fault: What cut its decompression short, or None.
-
-        Raises:
-            ForeignLayoutError: There is not a single valid event, and the records are those of another layout.
         """
         if fault is not None:
             message = f"{fault}: what follows line {self.lines} is lost."
             self.issues.add(Issue("gzip_fault", Severity.ERROR, message, self.name))
-        layout = None if self.events else self._layout or layout_of_head(self._head)
-        if layout is not None:
-            raise ForeignLayoutError(self.name, layout, RE_RECORD)
 
     def _issue(
         self,
@@ -194,12 +182,7 @@ class LineReader:
             message = f"/schema is {schema[:80]!r}, a version that this release does not read (it reads v1)."
             self._issue(line, "unknown_schema", Severity.ERROR, message, pointer="/schema", keyword="const")
             return False
-        layout = layout_of(record) if schema is None else None
-        if layout is None:
-            return self._passes_schema(line, record)
-        self._layout = self._layout or layout
-        self._issue(line, "foreign_record", Severity.ERROR, f"is a record of {layout}.", pointer="/schema")
-        return False
+        return self._passes_schema(line, record)
 
     def _passes_schema(self, line: Line, record: dict[str, Any]) -> bool:
         from gradience_analysis.telemetry.explain import explain
@@ -259,8 +242,6 @@ class EventReader(LineReader):
 
         Raises:
             InputError: The path cannot be read, or is compressed in another way than gzip, or not UTF-8.
-            ForeignLayoutError: At the end of a file without a single valid event, when its records are
-                those of another layout.
         """
         with open_regular(self.path) as file:
             for line in iter_lines(file, self.path):

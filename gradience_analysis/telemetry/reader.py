@@ -12,6 +12,7 @@ from typing import Any
 from gradience_analysis.errors import SchemaViolationError
 from gradience_analysis.model import EvalPoint, Event, Run, as_number, canonical_split
 from gradience_analysis.telemetry.assemble import load_run
+from gradience_analysis.telemetry.foreign import reader_of
 from gradience_analysis.telemetry.issues import IssueLog
 from gradience_analysis.telemetry.read import EventReader
 from gradience_analysis.telemetry.signals import Gap, generalization_gap
@@ -77,7 +78,7 @@ class TelemetryReader:
 
     def _stream(self) -> Iterator[Event]:
         log = IssueLog()
-        for event in EventReader(self.path, log):
+        for event in reader_of(self.path, log, EventReader):
             self._raise_on(log)
             yield event
         self._raise_on(log)

@@ -255,13 +255,16 @@ class SequenceHasNoGap:
         extras = dict(rows.shape.extras)
         if "seq" not in extras:
             return True
-        first = self._next
-        # Of numbers that may be absent, and where refused lines may explain a gap, the careful way decides.
-        if extras["seq"] or rejected != self._rejected or rows.records[0].seq != first:
+        # Of numbers that may be absent, the careful way decides.
+        if extras["seq"]:
+            return False
+        first = rows.records[0].seq
+        explained = rejected - self._rejected
+        if not self._next <= first <= self._next + explained:
             return False
         if [record.seq for record in rows.records] != list(range(first, first + len(rows.records))):
             return False
-        self._next = first + len(rows.records)
+        self._next, self._rejected = first + len(rows.records), rejected
         return True
 
 

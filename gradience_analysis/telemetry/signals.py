@@ -76,10 +76,12 @@ def steps_per_second(run: Run) -> float | None:
     """Optimizer steps per second between logged steps, evaluations and saving included.
 
     Formula: sum over segments of (last - first logged step), over the sum of the seconds between them.
-    None when no segment has two logged steps at different times.
+    None when no segment has two logged steps at different times, or the records have no times.
     """
     steps = seconds = 0.0
     for segment in run.segments:
+        if not segment.timed:
+            return None
         logged = [event for event in segment.events if event.event == "train_step" and event.step is not None]
         if len(logged) > 1:
             steps += (logged[-1].step or 0) - (logged[0].step or 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from gradience_analysis.model import Issue, IssueCount
 from gradience_analysis.telemetry.batches import BatchReader, Rows
 from gradience_analysis.telemetry.cross_line import CROSS_LINE_CODES, CrossLineCheck
+from gradience_analysis.telemetry.foreign import ForeignReader, layout_issue, reader_of
 from gradience_analysis.telemetry.issues import IssueLog
 from gradience_schema import Severity
 
@@ -62,7 +63,8 @@ def validate(
     """Read a file to its end and report what is wrong with it.
 
     Args:
-        path: A telemetry file, gzip or not; `-` is standard input.
+        path: A telemetry file, gzip or not; `-` is standard input. A log of another tool is read too, and has the
+            error `foreign_layout`, which says how to convert it.
         strict: Warnings and unknown events count as errors.
         cross_line: Check the rules that span lines.
         skip_rules: Codes of rules across lines that are switched off, of `CROSS_LINE_CODES`.
@@ -109,7 +111,10 @@ class _Reading:
         if unknown:
             raise ValueError(f"no rule has the code {unknown[0]!r}; the codes are {', '.join(CROSS_LINE_CODES)}")
         self._log = log
-        self._reader = BatchReader(path, log)
+        self._reader = reader_of(path, log, BatchReader)
+        if isinstance(self._reader, ForeignReader):
+            log.add(layout_issue(self._reader))
+            skip = CROSS_LINE_CODES
         self._check = CrossLineCheck(path, log, skip)
         self._events: Counter[str] = Counter()
         self._run_ids: dict[str, None] = {}

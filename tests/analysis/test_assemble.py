@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gradience_analysis.errors import ForeignLayoutError, InputError, NoTelemetryError
+from gradience_analysis.errors import InputError, NoTelemetryError
 from gradience_analysis.model import Run
 from gradience_analysis.telemetry.assemble import load_run
 from gradience_schema import RunStatus, TaskProfile
@@ -171,11 +172,18 @@ def test_folders_without_telemetry_say_so(tmp_path: Path) -> None:
         load_run(tmp_path / "absent")
 
 
-def test_folder_with_foreign_logs_names_the_layout(tmp_path: Path) -> None:
-    """Given a folder that holds only an early layout, when loaded, then the layout is named."""
-    (tmp_path / "log.jsonl").write_text('{"timestamp": "t", "event": "e", "data": {}}\n')
-    with pytest.raises(ForeignLayoutError, match="timestamp, event and data"):
-        load_run(tmp_path)
+def test_folder_with_foreign_logs_is_read_through_their_importer(tmp_path: Path) -> None:
+    """Given a folder with nothing but logs of another tool, when loaded, then the newest is read, the other named."""
+    for name, losses, changed in (("trainer_state.json", (2.0, 1.5), 2e9), ("old_trainer_state.json", (3.0,), 1e9)):
+        path = tmp_path / name
+        rows = [{"loss": loss, "step": step + 1} for step, loss in enumerate(losses)]
+        path.write_text(json.dumps({"global_step": len(rows), "max_steps": 9, "log_history": rows}))
+        os.utime(path, (changed, changed))
+    run = load_run(tmp_path)
+    assert [event.payload["loss"] for event in run.of("train_step")] == [2.0, 1.5]
+    assert run.duration_s is None
+    assert {"foreign_layout", "other_runs"} <= {issue.code for issue in run.issues}
+    assert "old_trainer_state.json" in next(issue.message for issue in run.issues if issue.code == "other_runs")
 
 
 def test_file_without_an_event_names_the_first_fault(tmp_path: Path) -> None:
@@ -289,7 +297,14 @@ def test_reference_numbers_equal_those_of_the_json_module(name: str) -> None:
 
 @needs_reference_runs
 @pytest.mark.parametrize("name", FOREIGN)
-def test_foreign_reference_file_is_no_run(name: str) -> None:
-    """Given a real file in the early layout, when loaded, then the error names the layout."""
-    with pytest.raises(ForeignLayoutError):
-        load_run(FOLDER / name)
+def test_foreign_reference_file_is_a_run_too(name: str) -> None:
+    """Given a real file in the early layout, when loaded, then its numbers are those that `json` reads in it."""
+    run = load_run(FOLDER / name)
+    records = [json.loads(line) for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()]
+    wanted = [
+        item["data"]["loss"]
+        for item in records
+        if item["event"].endswith(("step_metrics", "training_step")) and "loss" in item["data"]
+    ]
+    assert [event.payload["loss"] for event in run.logged_steps] == wanted
+    assert wanted

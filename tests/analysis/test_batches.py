@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gradience_analysis.model import Event
 from gradience_analysis.sources.lines import MAX_LINE_BYTES
 from gradience_analysis.telemetry.batches import BatchReader, Rows
+from gradience_analysis.telemetry.cross_line import CrossLineCheck
 from gradience_analysis.telemetry.issues import IssueLog
 from gradience_analysis.telemetry.read import EventReader
 
@@ -38,11 +40,19 @@ def run(steps: int) -> list[bytes]:
 
 
 def seen(reader: BatchReader | EventReader) -> tuple[Any, ...]:
-    """Everything a reader says about a file, with the order of payload keys left out."""
-    events = [event for batch in reader for event in (batch.events() if isinstance(batch, Rows) else (batch,))]
+    """Everything a reader says about a file, rules across lines included, with the order of payload keys left out."""
+    check = CrossLineCheck(reader.path, reader.issues)
+    events: list[Event] = []
+    for batch in reader:
+        if isinstance(batch, Rows):
+            check.observe_rows(batch, reader.rejected)
+            events.extend(batch.events())
+        else:
+            check.observe(batch, reader.rejected)
+            events.append(batch)
     plain = [repr(event._replace(payload=sorted(event.payload.items()))) for event in events]
     issues = sorted(reader.issues.kept, key=lambda issue: (issue.line or 0, issue.code, issue.pointer or ""))
-    return plain, issues, reader.issues.counts, reader.lines, reader.size, reader.events, reader.rejected
+    return plain, issues, reader.issues.counts, check.missing, reader.lines, reader.size, reader.events, reader.rejected
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -71,6 +81,12 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "huge ts": lambda line: line.replace(b'"ts": 1', b'"ts": 1' + b"0" * 400),
     "fractional step": lambda line: line.replace(b'"step": ', b'"step": 0.5, "z": '),
     "no step": lambda line: line.replace(b'"step": ', b'"stp": '),
+    "later ts": lambda line: line.replace(b'"ts": 1', b'"ts": 2'),
+    "earlier ts": lambda line: line.replace(b'"ts": 17', b'"ts": 16'),
+    "later step": lambda line: line.replace(b'"step": ', b'"step": 9'),
+    "later seq": lambda line: line.replace(b'"seq": ', b'"seq": 9'),
+    "no seq": lambda line: line.replace(b'"seq": ', b'"s": '),
+    "run end": lambda line: line.replace(b'"train_step"', b'"run_end", "status": "ok"'),
     "negative seq": lambda line: line.replace(b'"seq": ', b'"seq": -'),
     "other run": lambda line: line.replace(b'"r"', b'"other: run"'),
     "other schema": lambda line: line.replace(b"/v1", b"/v9"),
@@ -149,7 +165,7 @@ def test_a_cut_off_gzip_gives_what_it_holds(tmp_path: Path, cut: int) -> None:
     events = list(EventReader(path, log))
     assert events
     assert [issue.code for issue in log.kept if issue.code == "gzip_fault"] == ["gzip_fault"]
-    assert seen(BatchReader(path, IssueLog()))[5] == len(events)
+    assert seen(BatchReader(path, IssueLog()))[6] == len(events)
 
 
 def test_gzip_of_several_members_is_one_text(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ SCALARS = (
     cut=st.integers(0, 25),
 )
 def test_no_value_is_changed_in_any_column(tmp_path: Path, rows: list[dict[str, Any]], cut: int) -> None:
-    """Given any scalars under any names, when read and joined, then each is in its column exactly, or text beside it."""
+    """Given any scalars under any names, when read and joined, then each is in its column exactly, or text by it."""
     halves = []
     for name, part in (("one.jsonl", rows[:cut]), ("two.jsonl", rows[cut:])):
         records = [record("train_step", step, step, **fields) for step, fields in enumerate(part)]
@@ -171,7 +171,7 @@ def test_a_file_that_was_appended_to_is_split(tmp_path: Path) -> None:
 
 
 def test_every_bad_line_is_kept(tmp_path: Path) -> None:
-    """Given a file with damaged lines, when read for the store, then the bytes and place of each are in the side table."""
+    """Given a file with damaged lines, when read for the store, then bytes and place of each are in the side table."""
     good = [json.dumps(record("train_step", s, s, loss=1.0)).encode() for s in range(300)]
     bad = {3: b"{torn", 4: b"\xff\xfe", 150: b'{"schema": "x"}', 299: b"[1]"}
     lines = [bad.get(place, line) for place, line in enumerate(good)]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from gradience_analysis.errors import ForeignLayoutError
 from gradience_analysis.telemetry.validate import ValidationReport, validate
 from gradience_schema import Severity
 from tests.analysis.records import end, evaluation, healthy_run, numbered, record, start, train, write
@@ -64,8 +63,13 @@ BREACHES = {
     "seq_gap": (Severity.ERROR, [*SEQ[:2], *SEQ[4:]], 3),
     "metric_type_changed": (
         Severity.WARNING,
-        [start(), evaluation(1, "val", acc=0.5), evaluation(2, "val", acc="0.6"), evaluation(3, "val", acc=0.7)],
+        [start(), evaluation(1, "val", acc=0.5), evaluation(2, "val", acc="high"), evaluation(3, "val", acc=0.7)],
         3,
+    ),
+    "number_in_string": (
+        Severity.WARNING,
+        [start(), evaluation(1, "val", acc="0.5"), evaluation(2, "val", acc="1")],
+        2,
     ),
 }
 
@@ -146,6 +150,9 @@ def test_reference_run_has_no_issue(name: str) -> None:
 @needs_reference_runs
 @pytest.mark.parametrize("name", FOREIGN)
 def test_foreign_reference_file_is_named(name: str) -> None:
-    """Given a real file in the early layout, when validated, then the layout is named."""
-    with pytest.raises(ForeignLayoutError, match="timestamp, event and data"):
-        validate(FOLDER / name)
+    """Given a real file in the early layout, when validated, then it is read, and an error says how to convert it."""
+    report = validate(FOLDER / name)
+    assert report.events["train_step"] > 0
+    assert not report.ok
+    (issue,) = [issue for issue in report.issues if issue.code == "foreign_layout"]
+    assert f"gradience import {FOLDER / name} --out run.jsonl" in issue.message

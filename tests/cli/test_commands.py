@@ -43,6 +43,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     }
     made["torn"].write_bytes(made["clean"].read_bytes()[:-9])
     made["foreign"].write_text(early)
+    made["utf16"].write_bytes(made["clean"].read_text().encode("utf-16"))
     made["gzip"].write_bytes(gzip.compress(made["clean"].read_bytes()))
     made["utf16"].write_text(made["clean"].read_text(), encoding="utf-16")
     made["folder"].mkdir()
@@ -74,7 +75,7 @@ TABLE = [
     ("monitor clean absent", 2),
     ("monitor garbage", 2),
     ("monitor empty", 2),
-    ("monitor foreign", 2),
+    ("monitor foreign", 0),
     ("monitor gzip", 0),
     ("monitor utf16", 2),
     ("monitor nothing", 2),
@@ -94,10 +95,10 @@ TABLE = [
     ("validate clean absent", 2),
     ("validate garbage", 1),
     ("validate empty", 1),
-    ("validate foreign", 2),
+    ("validate foreign", 1),
     ("validate gzip", 0),
     ("validate utf16", 2),
-    ("validate folder", 2),
+    ("validate folder", 0),
     ("validate absent", 2),
     ("validate fifo", 2),
     ("validate clean --max-issues -1", 2),
@@ -137,12 +138,11 @@ def test_exit_code_of_the_process(files: dict[str, Path], line: str, code: int) 
 
 def test_complaint_is_one_line_with_the_remedy(files: dict[str, Path]) -> None:
     """Given inputs that cannot be read, when monitored, then each gets one line on stderr that helps."""
-    result = gradience("monitor", files["gzip"], files["foreign"], files["absent"])
+    result = gradience("monitor", files["utf16"], files["absent"])
     lines = result.stderr.splitlines()
-    assert len(lines) == 3
-    assert "gunzip" in lines[0]
-    assert "timestamp, event and data" in lines[1]
-    assert "does not exist. Check the path." in lines[2]
+    assert len(lines) == 2
+    assert "iconv" in lines[0]
+    assert "does not exist. Check the path." in lines[1]
     assert result.stdout == ""
 
 
@@ -202,7 +202,10 @@ def test_schema_commands_give_the_published_schema(tmp_path: Path) -> None:
     assert exported == dict(schema_files())
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, "schema list", "schema show", "schema export"])
+NAMES = [name.rstrip("_") for name in COMMANDS]
+
+
+@pytest.mark.parametrize("command", ["", *NAMES, "schema list", "schema show", "schema export"])
 def test_help_has_a_sentence_and_an_example(command: str) -> None:
     """Given each command, when asked for help, then it says what it does; the ones that act show an example."""
     result = CliRunner().invoke(build(), [*command.split(), "--help"])
@@ -217,7 +220,7 @@ def test_help_lists_exactly_the_registered_commands() -> None:
     """Given the tuple of commands, when help is shown, then it lists these and no others."""
     output = CliRunner().invoke(build(), ["--help"]).output
     listed = [line.split()[0] for line in output.partition("Commands:")[2].splitlines() if line.strip()]
-    assert sorted(listed) == sorted(COMMANDS)
+    assert sorted(listed) == sorted(NAMES)
 
 
 HEAVY = ("torch", "pandas", "jsonschema", "referencing", "numpy", "pyarrow")
@@ -244,7 +247,6 @@ def test_happy_path_imports_nothing_heavy(files: dict[str, Path], arguments: lis
     [
         ("typer", ["--help"], "cli"),
         ("rich", ["monitor", "RUN"], "cli"),
-        ("orjson", ["monitor", "RUN"], "cli"),
         ("msgspec", ["validate", "RUN"], "cli"),
         ("jsonschema", ["validate", "BAD"], "cli"),
         ("gradience_analysis.telemetry", ["monitor", "RUN"], None),
@@ -289,8 +291,8 @@ def test_reference_run_validates_and_reports(name: str) -> None:
 @needs_reference_runs
 @pytest.mark.parametrize("command", ["monitor", "validate"])
 @pytest.mark.parametrize("name", FOREIGN)
-def test_foreign_reference_file_is_exit_2(command: str, name: str) -> None:
-    """Given a real file in the early layout, when a command reads it, then it is exit 2 with the layout named."""
+def test_foreign_reference_file_is_read(command: str, name: str) -> None:
+    """Given a real file in the early layout, when a command reads it, then it works, and says how to convert it."""
     result = gradience(command, FOLDER / name)
-    assert result.returncode == 2
-    assert "timestamp, event and data" in result.stderr
+    assert result.returncode == (0 if command == "monitor" else 1)
+    assert "gradience import" in result.stdout.replace("\n", " ")

@@ -201,7 +201,8 @@ TRIPS = {
     "ts_backwards": [start(), *train([1], ts=10.0), *train([2], ts=8.0)],
     "step_backwards": [start(), *train([5, 6]), *train([2, 3], ts=4.0)],
     "seq_gap": [*SEQ[:2], *SEQ[4:]],
-    "metric_type_changed": [start(), evaluation(1, "val", acc=0.5), evaluation(2, "val", acc="0.6")],
+    "metric_type_changed": [start(), evaluation(1, "val", acc=0.5), evaluation(2, "val", acc="high")],
+    "number_in_string": [start(), evaluation(1, "val", acc="0.5")],
 }
 
 

@@ -1,0 +1,1 @@
+"""What several importers share: rows of foreign names and types to fields that telemetry/v1 accepts."""
