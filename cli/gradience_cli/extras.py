@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _EXTRAS = {
     "cli": ("typer", "rich"),
-    "analysis": ("jsonschema", "msgspec", "orjson", "pandas", "referencing", "numpy", "pyarrow"),
+    "analysis": ("jsonschema", "msgspec", "numpy", "pandas", "pyarrow", "referencing"),
     "hf": ("torch", "transformers", "peft", "accelerate"),
     "train": ("datasets", "trl"),
 }
