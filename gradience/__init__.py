@@ -11,7 +11,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradience_analysis import GradienceError, Run, TelemetryReader, load_run, validate
+    from gradience_analysis import (
+        GradienceError,
+        Run,
+        Runs,
+        TelemetryReader,
+        iter_issues,
+        load_run,
+        load_runs,
+        validate,
+    )
     from gradience_emit import TelemetryWriter, TextViolationError
     from gradience_emit.hf import GradienceCallback, GradienceCallbackConfig
     from gradience_schema import (
@@ -40,6 +49,7 @@ __all__ = [
     "Recommendation",
     "Run",
     "RunStatus",
+    "Runs",
     "Severity",
     "TaskProfile",
     "TelemetryReader",
@@ -47,7 +57,9 @@ __all__ = [
     "TextViolationError",
     "TrainingSnapshot",
     "__version__",
+    "iter_issues",
     "load_run",
+    "load_runs",
     "load_schema",
     "validate",
 ]
@@ -65,8 +77,11 @@ _HOMES = {
     "GradienceCallbackConfig": _HF,
     "GradienceError": _ANALYSIS,
     "Run": _ANALYSIS,
+    "Runs": _ANALYSIS,
     "TelemetryReader": _ANALYSIS,
+    "iter_issues": _ANALYSIS,
     "load_run": _ANALYSIS,
+    "load_runs": _ANALYSIS,
     "validate": _ANALYSIS,
 }
 _EXTRAS = {_HF: "hf", _ANALYSIS: "analysis"}

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradience_analysis.errors import GradienceError
     from gradience_analysis.model import Event, Finding, Issue, Measurement, Report, Run, Segment
+    from gradience_analysis.runs import Runs, load_runs
     from gradience_analysis.telemetry.assemble import load_run
     from gradience_analysis.telemetry.reader import TelemetryReader
-    from gradience_analysis.telemetry.validate import ValidationReport, validate
+    from gradience_analysis.telemetry.validate import ValidationReport, iter_issues, validate
 
 __all__ = [
     "Event",
@@ -24,18 +25,24 @@ __all__ = [
     "Measurement",
     "Report",
     "Run",
+    "Runs",
     "Segment",
     "TelemetryReader",
     "ValidationReport",
+    "iter_issues",
     "load_run",
+    "load_runs",
     "validate",
 ]
 
 _HOMES = {
     "GradienceError": "gradience_analysis.errors",
+    "Runs": "gradience_analysis.runs",
     "TelemetryReader": "gradience_analysis.telemetry.reader",
     "ValidationReport": "gradience_analysis.telemetry.validate",
+    "iter_issues": "gradience_analysis.telemetry.validate",
     "load_run": "gradience_analysis.telemetry.assemble",
+    "load_runs": "gradience_analysis.runs",
     "validate": "gradience_analysis.telemetry.validate",
 }
 

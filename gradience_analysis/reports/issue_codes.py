@@ -38,6 +38,7 @@ _LINES = (
         "Write whole characters; U+FFFD was read in its place.",
     ),
     ("repeated_key", "A key stands more than once in an object.", "Write each key once; the last value was read."),
+    ("read_error", "The disk refused to give more of the file.", "Check the disk; what came before was read."),
     ("gzip_fault", "The compressed data break off or are damaged.", "Compress the file again; the rest of it is lost."),
 )
 _RECORDS = (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from gradience_analysis.sources.opening import refuse_container
+from gradience_analysis.errors import InputError
+from gradience_analysis.sources.opening import refuse_container, shown_name
 
 MAX_LINE_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
@@ -55,11 +57,11 @@ def iter_lines(file: IO[bytes], path: Path) -> Iterator[Line]:
     """Lines of an open file in order; memory stays within one line cap.
 
     Raises:
-        InputError: The first bytes show a compressed file or another encoding than UTF-8.
+        InputError: The first bytes show a compressed file or another encoding than UTF-8, or the disk refuses.
     """
     offset = 0
     number = 0
-    while data := file.readline(MAX_LINE_BYTES + 1):
+    while data := _read(file.readline, MAX_LINE_BYTES + 1, path, offset):
         if not offset:
             refuse_container(data, path)
         number += 1
@@ -76,11 +78,11 @@ def iter_blocks(file: IO[bytes], path: Path) -> Iterator[Block]:
     """
     offset = 0
     number = 1
-    while data := file.read(_BLOCK_BYTES):
+    while data := _read(file.read, _BLOCK_BYTES, path, offset):
         if not offset:
             refuse_container(data, path)
         if not data.endswith(b"\n"):
-            data += file.readline(MAX_LINE_BYTES + 1)
+            data += _read(file.readline, MAX_LINE_BYTES + 1, path, offset)
         cut = data.rfind(b"\n", 0, -1) + 1
         tail = b""
         if not data.endswith(b"\n") or len(data) - cut > MAX_LINE_BYTES + 1:
@@ -91,6 +93,14 @@ def iter_blocks(file: IO[bytes], path: Path) -> Iterator[Block]:
         yield Block(number, offset, data, texts, last)
         number += len(texts) + (last is not None)
         offset += len(data) + (0 if last is None else last.size + last.ended)
+
+
+def _read(read: Callable[[int], bytes], size: int, path: Path, offset: int) -> bytes:
+    try:
+        return read(size)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(shown_name(path), f"cannot be read beyond byte {offset:,}: {reason}.") from error
 
 
 def _line(file: IO[bytes], number: int, offset: int, data: bytes) -> Line:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from gradience_analysis.model import Event, canonical_split
 from gradience_analysis.tables.arrow import pa
 from gradience_analysis.tables.layout import SCHEMAS
+from gradience_analysis.tables.parts import Part
 
 _EXACT: Final = 1 << 53
 _TYPES: Final[Mapping[type[Any], str]] = {
@@ -24,15 +25,15 @@ _TYPES: Final[Mapping[type[Any], str]] = {
 
 
 class Records:
-    """The records of one file that are no `train_step`, in file order."""
+    """The records of one file that are no `train_step`, or of several one after the other."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ("evals", "metrics", "alerts", "records")}
 
-    def add(self, event: Event, part: int) -> None:
+    def add(self, event: Event, part: Part, path: str) -> None:
         """Add one record to the table it belongs to."""
         payload = event.payload
-        keys = (part, event.line, event.run_id, event.step, event.ts)
+        keys = (path, part.part, event.line, event.run_id, event.step, event.ts)
         if event.event == "eval":
             split = canonical_split(payload["split"])
             self._rows["evals"] += [(*keys, split, *metric) for metric in _flat(payload["metrics"], deep=False)]
@@ -46,15 +47,16 @@ class Records:
         else:
             self._rows["records"].append((*keys, event.event, *as_json(payload)))
 
-    def tables(self, path: str) -> dict[str, Any]:
+    def tables(self) -> dict[str, Any]:
         """The finished tables, by name."""
-        return {name: _table(SCHEMAS[name], path, rows) for name, rows in self._rows.items()}
+        return {name: table_of(SCHEMAS[name], rows) for name, rows in self._rows.items()}
 
 
-def _table(schema: Any, path: str, rows: list[tuple[Any, ...]]) -> Any:
-    columns = list(zip(*rows, strict=True)) or [()] * (len(schema) - 1)
-    paths = pa.repeat(pa.scalar(path, pa.string()), len(rows))
-    return pa.table([paths, *map(list, columns)], schema=schema)
+def table_of(schema: Any, rows: Sequence[Sequence[Any]]) -> Any:
+    """A table from its rows, each with a value for every column."""
+    if not rows:
+        return schema.empty_table()
+    return pa.table([list(column) for column in zip(*rows, strict=True)], schema=schema)
 
 
 def as_json(value: Any) -> tuple[str, str | None]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from gradience_analysis.model import Event
-from gradience_analysis.tables.arrow import pa
 from gradience_analysis.tables.layout import PARTS
 from gradience_analysis.telemetry.batches import Rows
 from gradience_analysis.telemetry.files import name_parts
@@ -89,14 +88,13 @@ class Parts:
         if part.first_step is None:
             part.first_step = first
 
-    def table(self, path: str) -> Any:
-        """The `parts` table."""
+    def rows(self, path: str) -> list[tuple[Any, ...]]:
+        """Their rows in the table `parts`."""
         _, rank, index = name_parts(Path(path))
-        rows = [
-            {name: getattr(part, name, None) for name in PARTS.names} | {"path": path, "rank": rank, "index": index}
-            for part in self.found
+        file = {"path": path, "rank": rank, "index": index}
+        return [
+            tuple(file[name] if name in file else getattr(part, name) for name in PARTS.names) for part in self.found
         ]
-        return pa.Table.from_pylist(rows, schema=PARTS)
 
 
 def _start(part: Part, event: Event) -> None:

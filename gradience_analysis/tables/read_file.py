@@ -1,21 +1,23 @@
-"""One telemetry file into its tables, in one pass."""
+"""Telemetry files into tables, each in one pass."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from gradience_analysis.errors import InputError, NoTelemetryError
 from gradience_analysis.model import Issue
 from gradience_analysis.sources.lines import Line
-from gradience_analysis.tables.arrow import pa
-from gradience_analysis.tables.layout import BAD_LINES, FILES, ISSUE_COUNTS, ISSUES, Tables
-from gradience_analysis.tables.long import Records
+from gradience_analysis.tables.layout import SCHEMAS, Tables
+from gradience_analysis.tables.long import Records, table_of
 from gradience_analysis.tables.parts import Parts
 from gradience_analysis.tables.steps import StepRows
 from gradience_analysis.telemetry.batches import BatchReader, Rows
 from gradience_analysis.telemetry.cross_line import CROSS_LINE_CODES, CrossLineCheck
 from gradience_analysis.telemetry.foreign import ForeignReader, reader_of
 from gradience_analysis.telemetry.issues import IssueLog
+from gradience_analysis.telemetry.rowshape import RowShape
+from gradience_schema import Severity
 
 TELEMETRY = "telemetry/v1"
 """What the column `format` of the table `files` says of our own files; of others, the name of their importer."""
@@ -32,46 +34,87 @@ def read_file(path: str | Path, *, bad_lines: bool = False, max_issues: int = 10
     Raises:
         InputError: The path cannot be read at all.
     """
-    name = str(path)
-    log = IssueLog(keep_per_code=max_issues)
-    refused: list[Line] = []
-    keep = refused.append if bad_lines else None
-    reader = reader_of(path, log, lambda path, log: BatchReader(path, log, keep))
-    check = CrossLineCheck(path, log, CROSS_LINE_CODES if isinstance(reader, ForeignReader) else ())
-    steps, records, parts = StepRows(), Records(), Parts()
-    for batch in reader:
-        if isinstance(batch, Rows):
+    builder = TableBuilder(bad_lines=bad_lines, max_issues=max_issues)
+    builder.add(path)
+    return builder.tables()
+
+
+class TableBuilder:
+    """Reads files one after the other into the same tables; many small files cost hardly more than one large one.
+
+    Args:
+        bad_lines: As for `read_file`.
+        max_issues: As for `read_file`; for each file.
+    """
+
+    def __init__(self, *, bad_lines: bool = False, max_issues: int = 100) -> None:
+        self._bad_lines = bad_lines
+        self._max_issues = max_issues
+        self._steps = StepRows()
+        self._records = Records()
+        self._rows: dict[str, list[tuple[Any, ...]]] = {
+            name: [] for name in ("parts", "issues", "issue_counts", "bad_lines", "files")
+        }
+        self._shape: RowShape | None = None
+
+    def add(self, path: str | Path, *, needs_events: bool = False) -> None:
+        """Read a file to its end.
+
+        Args:
+            path: As for `read_file`.
+            needs_events: Refuse a file without a single valid event.
+
+        Raises:
+            InputError: The path cannot be read at all; nothing of it was added. A file that can be read up to a
+                place is kept up to there, with the issue `read_error`.
+            NoTelemetryError: As `needs_events` says; nothing of it was added.
+        """
+        name = str(path)
+        log = IssueLog(keep_per_code=self._max_issues)
+        refused: list[Line] = []
+        keep = refused.append if self._bad_lines else None
+        reader = reader_of(path, log, lambda path, log: BatchReader(path, log, keep, expected=self._shape))
+        check = CrossLineCheck(path, log, CROSS_LINE_CODES if isinstance(reader, ForeignReader) else ())
+        parts = Parts()
+        try:
+            self._read(reader, check, parts, name)
+        except InputError as error:
+            if not reader.events:
+                raise
+            log.add(Issue("read_error", Severity.ERROR, error.message.removeprefix(f"{error.path}: "), name))
+        if needs_events and not reader.events:
+            remedy = "`gradience validate` lists what is wrong."
+            raise NoTelemetryError(name, f"holds no valid telemetry/v1 event{log.first_error()}", remedy)
+        layout = reader.importer.name if isinstance(reader, ForeignReader) else TELEMETRY
+        self._shape = reader.usual_shape if isinstance(reader, BatchReader) else self._shape
+        rows = self._rows
+        rows["parts"] += parts.rows(name)
+        rows["issues"] += [tuple(issue.to_dict()[column] for column in SCHEMAS["issues"].names) for issue in log.kept]
+        rows["issue_counts"] += [(name, item.code, str(item.severity), item.count) for item in log.counts]
+        rows["bad_lines"] += [(name, line.number, line.offset, line.size, line.data) for line in refused]
+        counts = (reader.lines, reader.size, reader.events, reader.rejected, check.missing)
+        rows["files"].append((name, layout, *counts))
+
+    def _read(self, reader: BatchReader | ForeignReader, check: CrossLineCheck, parts: Parts, path: str) -> None:
+        steps, records = self._steps, self._records
+        for batch in reader:
+            if not isinstance(batch, Rows):
+                check.observe(batch, reader.rejected)
+                part = parts.place(batch)
+                if batch.event == "train_step":
+                    steps.add_event(batch, part, path)
+                else:
+                    records.add(batch, part, path)
+                continue
             check.observe_rows(batch, reader.rejected)
-            part = parts.place_rows(batch)
-            if part is not None:
-                steps.add_rows(batch, part.part, part.run_id)
+            whole = parts.place_rows(batch)
+            if whole is not None:
+                steps.add_rows(batch, whole, path)
                 continue
             for event in batch.events():
-                steps.add_event(event, parts.place(event).part)
-            continue
-        check.observe(batch, reader.rejected)
-        place = parts.place(batch).part
-        if batch.event == "train_step":
-            steps.add_event(batch, place)
-        else:
-            records.add(batch, place)
-    layout = reader.importer.name if isinstance(reader, ForeignReader) else TELEMETRY
-    file = (name, layout, reader.lines, reader.size, reader.events, reader.rejected, check.missing)
-    return Tables(
-        steps=steps.table(name),
-        parts=parts.table(name),
-        issues=_issues(log.kept),
-        issue_counts=_rows(ISSUE_COUNTS, [(name, item.code, str(item.severity), item.count) for item in log.counts]),
-        bad_lines=_rows(BAD_LINES, [(name, line.number, line.offset, line.size, line.data) for line in refused]),
-        files=_rows(FILES, [file]),
-        **records.tables(name),
-    )
+                steps.add_event(event, parts.place(event), path)
 
-
-def _issues(issues: list[Issue]) -> Any:
-    return pa.Table.from_pylist([issue.to_dict() for issue in issues], schema=ISSUES)
-
-
-def _rows(schema: Any, rows: list[tuple[Any, ...]]) -> Any:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    return pa.table([list(column) for column in columns], schema=schema)
+    def tables(self) -> Tables:
+        """The tables of all files that were added; nothing can be added after it."""
+        small = {name: table_of(SCHEMAS[name], rows) for name, rows in self._rows.items()}
+        return Tables(steps=self._steps.table(), **self._records.tables(), **small)

@@ -1,4 +1,4 @@
-"""Collects `train_step` records, in blocks or one by one, into the `steps` table of a file."""
+"""Collects `train_step` records, in blocks or one by one, into the `steps` table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gradience_analysis.model import Event
 from gradience_analysis.tables.arrow import pa, pc
 from gradience_analysis.tables.columns import TEXT, column, in_layout, joined
 from gradience_analysis.tables.layout import KEYS, STEPS
+from gradience_analysis.tables.parts import Part
 from gradience_analysis.telemetry.batches import Rows
 from gradience_analysis.telemetry.rowshape import RowShape
 
@@ -45,7 +46,7 @@ class _Chunks:
 
 
 class StepRows:
-    """The rows of one file, in file order."""
+    """The rows of one file, or of several one after the other."""
 
     def __init__(self) -> None:
         # Records wait, of one shape or as single events, until there are enough of them for an array to be worth it.
@@ -55,27 +56,27 @@ class StepRows:
         self._chunks: dict[str, _Chunks] = {}
         self._texts: dict[str, _Chunks] = {}
         self._flushed = 0
-        # One entry for each stretch of consecutive lines: rows, first line, part, run.
-        self._spans: list[tuple[int, int, int, str]] = []
+        # One entry for each stretch of consecutive lines: rows, first line, part, run, file.
+        self._spans: list[tuple[int, int, int, str, str]] = []
 
-    def add_rows(self, rows: Rows, part: int, run_id: str) -> None:
-        """Add rows that belong to one part."""
+    def add_rows(self, rows: Rows, part: Part, path: str) -> None:
+        """Add rows that belong to one part of a file."""
         number = len(rows.records)
         if number < _FEW and self._events:
             self._events.extend(rows.events())
         else:
-            if self._events or rows.shape is not self._shape or len(self._records) + number > _FLUSH_ROWS:
+            if self._events or rows.shape != self._shape or len(self._records) + number > _FLUSH_ROWS:
                 self._flush()
             self._shape = rows.shape
             self._records.extend(rows.records)
-        self._spans.append((number, rows.number, part, run_id))
+        self._spans.append((number, rows.number, part.part, part.run_id, path))
 
-    def add_event(self, event: Event, part: int) -> None:
+    def add_event(self, event: Event, part: Part, path: str) -> None:
         """Add a single record; what is no scalar has no column."""
         if self._records or len(self._events) >= _FLUSH_ROWS:
             self._flush()
         self._events.append(event)
-        self._spans.append((1, event.line, part, event.run_id))
+        self._spans.append((1, event.line, part.part, part.run_id, path))
 
     def _flush(self) -> None:
         number = len(self._records) or len(self._events)
@@ -91,10 +92,10 @@ class StepRows:
         self._flushed += number
         self._records, self._events = [], []
 
-    def table(self, path: str) -> Any:
+    def table(self) -> Any:
         """The `steps` table; nothing can be added after it."""
         self._flush()
-        columns = self._key_columns(path)
+        columns = self._key_columns()
         found = {name: joined(chunks.filled(self._flushed), _FIXED.get(name)) for name, chunks in self._chunks.items()}
         texts = {name: joined(chunks.filled(self._flushed), pa.string())[0] for name, chunks in self._texts.items()}
         columns |= {name: array for name, (array, _) in found.items()}
@@ -104,26 +105,29 @@ class StepRows:
                 columns[name + TEXT] = pc.coalesce(*beside)
         return in_layout(columns, self._flushed)
 
-    def _key_columns(self, path: str) -> dict[str, Any]:
+    def _key_columns(self) -> dict[str, Any]:
         if not self._spans:
             return {}
-        numbers, lines, parts, run_ids = zip(*self._spans, strict=True)
+        numbers, lines, parts, run_ids, paths = zip(*self._spans, strict=True)
         counts = np.array(numbers)
         # Line numbers rise by one within a stretch: count through, then shift each stretch to its first line.
         starts = np.cumsum(counts) - counts
         line = np.arange(self._flushed) + np.repeat(np.array(lines) - starts, counts)
-        runs = list(dict.fromkeys(run_ids))
-        place: Mapping[str, int] = {run_id: index for index, run_id in enumerate(runs)}
-        if len(runs) == 1:
-            run_id = pa.repeat(pa.scalar(runs[0], pa.string()), self._flushed)
-        else:
-            run_id = pa.array(runs, pa.string()).take(pa.array(np.repeat([place[one] for one in run_ids], counts)))
         return {
-            "path": pa.repeat(pa.scalar(path, pa.string()), self._flushed),
+            "path": _repeated(paths, counts),
             "part": pa.array(np.repeat(np.array(parts, dtype=np.int32), counts)),
             "line": pa.array(line),
-            "run_id": run_id,
+            "run_id": _repeated(run_ids, counts),
         }
+
+
+def _repeated(texts: Sequence[str], counts: Any) -> Any:
+    """Each text as often as its count says."""
+    different = list(dict.fromkeys(texts))
+    if len(different) == 1:
+        return pa.repeat(pa.scalar(different[0], pa.string()), int(counts.sum()))
+    place: Mapping[str, int] = {text: index for index, text in enumerate(different)}
+    return pa.array(different, pa.string()).take(pa.array(np.repeat([place[text] for text in texts], counts)))
 
 
 def _columns_of_rows(records: list[Any], shape: RowShape) -> dict[str, tuple[Sequence[Any], bool]]:

@@ -74,7 +74,7 @@ def load_run(path: str | Path, *, strict: bool = False) -> Run:
         rejected += reader.rejected
         missing += check.missing
     if not stretches:
-        details = f"holds no valid telemetry/v1 event{_first_reason(log)}"
+        details = f"holds no valid telemetry/v1 event{log.first_error()}"
         raise NoTelemetryError(str(path), details, "`gradience validate` lists what is wrong.")
     run_id = max(stretches, key=lambda stretch: stretch.events[0].ts).events[0].run_id
     others = {file.run_id for file in files if file not in chosen} | {stretch.events[0].run_id for stretch in stretches}
@@ -85,11 +85,6 @@ def load_run(path: str | Path, *, strict: bool = False) -> Run:
 
 def _newest(files: list[TelemetryFile]) -> TelemetryFile:
     return max(files, key=lambda file: (file.run_id is not None, file.ts))
-
-
-def _first_reason(log: IssueLog) -> str:
-    worst = next((issue for issue in log.kept if issue.severity is Severity.ERROR), None)
-    return "." if worst is None else f" (line {worst.line}: {worst.message.rstrip('.')})."
 
 
 def _report_others(log: IssueLog, path: Path, run_id: str, others: Iterable[str | None]) -> None:

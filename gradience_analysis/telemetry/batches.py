@@ -83,12 +83,31 @@ class BatchReader(LineReader):
 
     Line after line is decoded without a look at it, as long as it is a row of the expected shape. The first that is
     not ends the stretch and is read with care; then it goes on behind it, so that a bad line costs only time.
+
+    Args:
+        path: The file; `-` is standard input.
+        issues: Where the faults are recorded.
+        refused: Called with each line that held something and gave no event.
+        expected: The shape that rows had in another file and may have in this one too.
     """
 
-    def __init__(self, path: str | Path, issues: IssueLog, refused: Callable[[Line], object] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        issues: IssueLog,
+        refused: Callable[[Line], object] | None = None,
+        *,
+        expected: RowShape | None = None,
+    ) -> None:
         super().__init__(path, issues, refused)
-        self._shape: RowShape | None = None
+        self._shape = expected
+        self._guessed = expected is not None
         self._shapes = 0
+
+    @property
+    def usual_shape(self) -> RowShape | None:
+        """The shape that all rows had so far; None when they differ, or there are none."""
+        return None if self._shape is None or self._shape.options else self._shape
 
     def __iter__(self) -> Iterator[Batch]:
         """Rows and events in file order.
@@ -121,6 +140,7 @@ class BatchReader(LineReader):
             if records:
                 rows = Rows(cast("RowShape", self._shape), records, texts[start:place], block.number + start, offset)
                 stretches.append(rows)
+                self._guessed = False
                 self.events += len(records)
                 yield rows
             if place == len(texts):
@@ -160,7 +180,8 @@ class BatchReader(LineReader):
         shape = RowShape.of(event)
         if shape is None:
             return
-        wider = shape if self._shape is None else self._shape.widened(shape)
+        wider = shape if self._shape is None or self._guessed else self._shape.widened(shape)
+        self._guessed = False
         if wider != self._shape and len(wider.fields) <= MAX_FIELDS:
             self._shape = wider
             self._shapes += 1

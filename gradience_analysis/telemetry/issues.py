@@ -44,6 +44,14 @@ class IssueLog:
         totals = (IssueCount(code, severity, count) for (code, severity), count in self._counts.items())
         return tuple(sorted(totals, key=lambda item: (_RANK[item.severity], -item.count, item.code)))
 
+    def first_error(self) -> str:
+        """The first error that was kept, as the end of a sentence: ` (line 3: ...).`, or a full stop."""
+        worst = next((issue for issue in self.kept if issue.severity is Severity.ERROR), None)
+        if worst is None:
+            return "."
+        place = "" if worst.line is None else f"line {worst.line}: "
+        return f" ({place}{worst.message.rstrip('.')})."
+
     def total(self, severity: Severity) -> int:
         """How many issues of this severity there were, kept or not."""
         return sum(item.count for item in self.counts if item.severity is severity)

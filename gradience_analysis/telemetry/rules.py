@@ -310,11 +310,15 @@ class MetricKeepsItsType:
         del rejected
         if rows.shape is self._steady:
             return True
-        # Every field was first seen in an event, so that its type is known here.
         for field in rows.shape.fields:
-            first = self._types.get(("train_step", "", field.name), "null")
-            if not field.steady or not {first, *field.kinds} <= (_NUMERIC if first in _NUMERIC else {first, "null"}):
+            key = ("train_step", "", field.name)
+            kinds = field.kinds - {"null"}
+            first = self._types.get(key) or min(kinds, default="null")
+            if not field.steady or not kinds <= (_NUMERIC if first in _NUMERIC else {first}):
                 return False
+            # A field that every row has was seen; of one that some lack, an event was the first to show it.
+            if kinds and not field.optional and len(self._types) < _MAX_NAMES:
+                self._types.setdefault(key, first)
         self._steady = rows.shape
         return True
 

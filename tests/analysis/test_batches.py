@@ -18,6 +18,7 @@ from gradience_analysis.telemetry.batches import BatchReader, Rows
 from gradience_analysis.telemetry.cross_line import CrossLineCheck
 from gradience_analysis.telemetry.issues import IssueLog
 from gradience_analysis.telemetry.read import EventReader
+from gradience_analysis.telemetry.rowshape import RowShape
 
 SCHEMA = "gradience.vnext.telemetry/v1"
 
@@ -26,6 +27,12 @@ def row(step: int, **fields: Any) -> dict[str, Any]:
     """A train_step as an emitter writes it."""
     envelope = {"schema": SCHEMA, "ts": 1.7e9 + step / 3, "run_id": "r", "event": "train_step", "step": step}
     return envelope | {"seq": step, "loss": 1.0 / (step + 1), "lr": 1e-4} | fields
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> Path:
+    """The records as a telemetry file."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
 
 
 def run(steps: int) -> list[bytes]:
@@ -143,6 +150,24 @@ def test_numbers_are_those_of_json(tmp_path: Path, values: list[float | int]) ->
         for event in (batch.events() if isinstance(batch, Rows) else (batch,))
     ]
     assert [repr(event.payload["x"]) for event in events] == [repr(json.loads(line)["x"]) for line in lines]
+
+
+GUESSES = ({}, {"note": "a: b"}, {"x": 1.5, "y": 2}, {"rate": "high"}, {"lr": [0.5]}, {"loss": None})
+
+
+@pytest.mark.parametrize("fields", GUESSES, ids=str)
+@pytest.mark.parametrize("kind", ["cut", "string", "repeated key", "nan", "run end", "rates"])
+def test_a_wrong_guess_of_the_shape_changes_nothing(tmp_path: Path, kind: str, fields: dict[str, Any]) -> None:
+    """Given the shape of another file's rows as a guess, when read, then all that is said is as without it."""
+    shape = RowShape.of(next(iter(EventReader(write(tmp_path / "other.jsonl", [row(1, **fields)]), IssueLog()))))
+    assert shape is not None
+    lines = run(400)
+    lines[1 : 1 + 50 * (kind == "string")] = [DAMAGE["string"](line) for line in lines[1 : 1 + 50 * (kind == "string")]]
+    for place in (1, 2, 40, 200, len(lines) - 1):
+        lines[place] = DAMAGE[kind](lines[place])
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    assert seen(BatchReader(path, IssueLog(), expected=shape)) == seen(EventReader(path, IssueLog()))
 
 
 def test_ordinary_rows_come_in_blocks(tmp_path: Path) -> None:

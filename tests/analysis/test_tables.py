@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gradience_analysis.errors import NoTelemetryError
 from gradience_analysis.tables.layout import SCHEMAS, Tables
-from gradience_analysis.tables.read_file import read_file
+from gradience_analysis.tables.read_file import TableBuilder, read_file
 from gradience_analysis.tables.segments import analysis_view
 from gradience_analysis.telemetry.assemble import load_run
 
@@ -104,6 +105,31 @@ def test_layout_is_kept() -> None:
                 assert [field.type for field in table.schema][: len(schema)] == [field.type for field in schema]
                 assert table.num_rows == getattr(tables, name).num_rows * times
     assert Tables.concat([]).steps.schema.equals(SCHEMAS["steps"])
+
+
+def test_files_read_together_are_those_read_apart() -> None:
+    """Given many files of several kinds, when read into one builder, then the tables are those of each, joined."""
+    paths = sorted([*ROOT.glob("fixtures/*/*/*.jsonl"), *ROOT.glob("fixtures/foreign/**/*.json*")])
+    assert len(paths) > 30
+    builder = TableBuilder(bad_lines=True)
+    for path in paths:
+        builder.add(path)
+    together = builder.tables()
+    apart = Tables.concat([read_file(path, bad_lines=True) for path in paths])
+    for name in SCHEMAS:
+        one, other = getattr(together, name), getattr(apart, name)
+        assert one.schema.equals(other.schema), name
+        assert one.to_pylist() == other.to_pylist() or repr(one.to_pylist()) == repr(other.to_pylist()), name
+
+
+def test_a_file_without_an_event_adds_nothing(tmp_path: Path) -> None:
+    """Given a file of bad lines, when added to a builder that needs events, then it is refused, with the reason."""
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("oops\n")
+    builder = TableBuilder(bad_lines=True)
+    with pytest.raises(NoTelemetryError, match=r"line 1: is not JSON"):
+        builder.add(bad, needs_events=True)
+    assert builder.tables().files.num_rows == 0
 
 
 SCALARS = (
