@@ -14,6 +14,7 @@ COMMANDS = (
     "demo",
     "monitor",
     "validate",
+    "runs",
     "import_",
     "schema",
 )

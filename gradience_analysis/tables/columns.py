@@ -39,7 +39,8 @@ def column(values: Sequence[Any], kind: Any = None, *, mixed: bool = True) -> tu
     target = _target(values) if kind is None else kind
     held = [value if _holds(target, value) else None for value in values]
     texts = [None if _holds(target, value) else _text(value) for value in values]
-    return pa.array(held, target), pa.array(texts, pa.string())
+    whole = all(text is None for text in texts)
+    return pa.array(held, target), None if whole else pa.array(texts, pa.string())
 
 
 def joined(arrays: Sequence[Any], kind: Any = None) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ from gradience_analysis.telemetry.rowshape import RowShape
 _FLUSH_ROWS: Final = 1 << 11
 _FEW: Final = 16
 _EXACT: Final = 2.0**53
-_TAKEN: Final = frozenset(name for name, _ in KEYS)
+_TAKEN: Final = frozenset({*(name for name, _ in KEYS), "segment"})
 _FIXED: Final = {field.name: field.type for field in STEPS}
 
 

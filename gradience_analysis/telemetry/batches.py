@@ -122,6 +122,7 @@ class BatchReader(LineReader):
                     event = self.read_line(block.last)
                     if event is not None:
                         yield event
+                    del event
             fault = read_fault(file)
         self.finish(fault)
 
@@ -153,6 +154,7 @@ class BatchReader(LineReader):
             if event is not None:
                 yield event
                 self._learn(event)
+            del event  # it may be large, and the next one too
         self.lines, self.size = block.number + len(texts) - 1, block.offset + len(block.data)
         self._look_for_repeated_keys(stretches, block.data.count(b":") - others)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +13,8 @@ import jsonschema
 from gradience_schema import EVENT_TYPES, load_schema, registry
 
 MAX_FAULTS = 5
+# A megabyte has room for half a million faults, and jsonschema takes its time for each.
+_MAX_EXAMINED = 1_000
 _CODES = {"required": "missing_field", "type": "wrong_type"}
 _SHOWN = 60
 
@@ -27,11 +30,14 @@ class Fault:
 
 
 def explain(record: Mapping[str, Any]) -> list[Fault]:
-    """The faults of a record, in order of their place; empty when the schema accepts it after all."""
+    """The first faults of a record, in order of their place; empty when the schema accepts it after all."""
     event = record.get("event")
     name = event if isinstance(event, str) and event in EVENT_TYPES else None
     errors: Any = _validator(name).iter_errors(record)
-    faults = {(fault.pointer, fault.keyword, fault.message): fault for fault in map(_fault, errors)}
+    faults = {
+        (fault.pointer, fault.keyword, fault.message): fault
+        for fault in map(_fault, itertools.islice(errors, _MAX_EXAMINED))
+    }
     return sorted(faults.values(), key=lambda fault: (fault.pointer, fault.keyword))[:MAX_FAULTS]
 
 

@@ -9,6 +9,8 @@ from gradience_schema import Severity
 
 # Tolerated by default and refused under strict reading, besides every warning.
 _STRICT_ERRORS = frozenset({"unknown_event"})
+# A key of a megabyte makes a pointer of a megabyte, and a hundred issues of each code are kept.
+_MAX_CHARS = 1_000
 _RANK = {Severity.CRITICAL: 0, Severity.ERROR: 1, Severity.WARNING: 2, Severity.INFO: 3}
 
 
@@ -29,14 +31,14 @@ class IssueLog:
     _counts: dict[tuple[str, Severity], int] = field(default_factory=dict[tuple[str, Severity], int])
 
     def add(self, issue: Issue) -> None:
-        """Count the issue, and keep it while there is room for its code."""
+        """Count the issue, and keep it while there is room for its code; what is very long in it is cut."""
         if self.strict and (issue.severity is Severity.WARNING or issue.code in _STRICT_ERRORS):
             issue = replace(issue, severity=Severity.ERROR)
         key = (issue.code, issue.severity)
         seen = self._counts.get(key, 0)
         self._counts[key] = seen + 1
         if seen < self.keep_per_code:
-            self.kept.append(issue)
+            self.kept.append(_cut(issue))
 
     @property
     def counts(self) -> tuple[IssueCount, ...]:
@@ -55,3 +57,12 @@ class IssueLog:
     def total(self, severity: Severity) -> int:
         """How many issues of this severity there were, kept or not."""
         return sum(item.count for item in self.counts if item.severity is severity)
+
+
+def _cut(issue: Issue) -> Issue:
+    message, pointer = issue.message, issue.pointer or ""
+    if len(message) <= _MAX_CHARS and len(pointer) <= _MAX_CHARS:
+        return issue
+    if len(message) > _MAX_CHARS:
+        issue = replace(issue, message=f"{message[:_MAX_CHARS]}…")
+    return replace(issue, pointer=f"{pointer[:_MAX_CHARS]}…") if len(pointer) > _MAX_CHARS else issue

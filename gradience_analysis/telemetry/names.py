@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from gradience_schema import EVENT_TYPES
 
 MAX_EDITS = 2
@@ -10,8 +12,11 @@ _LONGEST = 64
 
 def did_you_mean(name: str) -> str | None:
     """The known event type within two edits of `name`, nearest first; None when there is none."""
-    if len(name) > _LONGEST:
-        return None
+    return _nearest(name) if len(name) <= _LONGEST else None
+
+
+@functools.lru_cache(maxsize=1_024)
+def _nearest(name: str) -> str | None:
     distance, nearest = min((edit_distance(name, known), known) for known in EVENT_TYPES)
     return nearest if 0 < distance <= MAX_EDITS else None
 

@@ -124,7 +124,7 @@ class LineReader:
             decoded = decode(data)
         except UndecodableError as error:
             self.rejected += 1
-            self._report_undecodable(line, error)
+            self._report_undecodable(line, error, line.data.index(data))
             return None
         event = self._build(line, data, decoded)
         if event is None:
@@ -148,12 +148,12 @@ class LineReader:
             data = data[:-1]
         return data
 
-    def _report_undecodable(self, line: Line, error: UndecodableError) -> None:
+    def _report_undecodable(self, line: Line, error: UndecodableError, start: int) -> None:
         if line.ended:
-            self._issue(line, error.code, Severity.ERROR, error.message, at=error.position)
+            self._issue(line, error.code, Severity.ERROR, error.message, at=start + error.position)
         else:
             message = "is cut off in the middle: the writer was stopped while it wrote. One event is lost."
-            self._issue(line, "torn_tail", Severity.WARNING, message, at=error.position)
+            self._issue(line, "torn_tail", Severity.WARNING, message, at=start + error.position)
 
     def _build(self, line: Line, data: bytes, decoded: Decoded) -> Event | None:
         record = decoded.value
@@ -248,5 +248,6 @@ class EventReader(LineReader):
                 event = self.read_line(line)
                 if event is not None:
                     yield event
+                del event  # it may be large, and the next one too
             fault = read_fault(file)
         self.finish(fault)

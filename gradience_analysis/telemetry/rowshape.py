@@ -19,6 +19,7 @@ from gradience_analysis.model import Event
 from gradience_schema import SCHEMA_ID
 
 MAX_FIELDS = 512
+MAX_NAME_CHARS = 256
 _Count: Any = Annotated[int, msgspec.Meta(ge=0)]
 _NAME: Any = Annotated[str, msgspec.Meta(min_length=1)]
 _ENVELOPE: Final[Mapping[str, Any]] = {
@@ -88,7 +89,7 @@ class RowShape:
         kinds: dict[str, str] = {}
         for name, value in event.payload.items():
             kind = _kind(name, value)
-            if kind is None or not _NAMEABLE.match(name):
+            if kind is None or len(name) > MAX_NAME_CHARS or not _NAMEABLE.match(name):
                 return None
             kinds[name] = kind
         if event.step is None or event.nonfinite or len(kinds) > MAX_FIELDS or event.event != "train_step":

@@ -13,7 +13,8 @@ from gradience_schema import Severity
 
 _AFTER_RUN_END = frozenset({"run_start", "train_step", "run_end"})
 _MAX_BACK_S = 1.0
-# A file in which every record has names of its own must not fill the memory.
+# A file in which every record has names of its own must not fill the memory. Nor must long names: what was seen is kept
+# as hashes, of 64 bits, since names may be as long as lines.
 _MAX_FORMS = 1_000
 _MAX_NAMES = 100_000
 _NUMBER = re.compile(r"\s*[+-]?(\d{1,400}\.?\d{0,400}([eE][+-]?\d{1,9})?|nan|inf(inity)?)\s*$", re.IGNORECASE)
@@ -142,21 +143,22 @@ class OneRunId:
     sees = None
 
     def __init__(self) -> None:
-        self._seen: set[str] = set()
+        self._seen: set[int] = set()
 
     def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
         """See `Rule`; each further run id is reported once."""
-        if event.run_id in self._seen:
+        seen = hash(event.run_id)
+        if seen in self._seen:
             return ()
         others = bool(self._seen)
         if len(self._seen) < _MAX_NAMES:
-            self._seen.add(event.run_id)
+            self._seen.add(seen)
         return ((f"run_id {event.run_id[:80]!r} in a segment of another run.", "/run_id"),) if others else ()
 
     def passes(self, rows: Rows, rejected: int) -> bool:
         """See `Rule`."""
         del rejected
-        return rows.run_ids <= self._seen
+        return self._seen.issuperset(map(hash, rows.run_ids))
 
 
 class ClockRunsForward:
@@ -276,9 +278,9 @@ class MetricKeepsItsType:
     sees = frozenset({"train_step", "eval", "metrics"})
 
     def __init__(self) -> None:
-        self._types: dict[tuple[str, str, str], str] = {}
+        self._types: dict[int, str] = {}
         # Records of a form that was seen before have nothing new to say, and nearly all are of one.
-        self._forms: set[tuple[object, ...]] = set()
+        self._forms: set[int] = set()
         self._steady: RowShape | None = None
 
     def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
@@ -287,7 +289,7 @@ class MetricKeepsItsType:
         if event.event != "train_step":
             owner = event.payload["split" if event.event == "eval" else "kind"]
             values, at = event.payload["metrics"], "/metrics"
-        form = (event.event, owner, *values, *map(type, values.values()))
+        form = hash((event.event, owner, *values, *map(type, values.values())))
         if form in self._forms:
             return ()
         changed = list(self._changed(event.event, owner, values, at))
@@ -300,7 +302,7 @@ class MetricKeepsItsType:
             kind = _NAMES.get(cast("type[Any]", type(value)))
             if kind is None:
                 continue
-            key = (event, owner, name)
+            key = hash((event, owner, name))
             first = self._types.get(key, kind) if len(self._types) >= _MAX_NAMES else self._types.setdefault(key, kind)
             if kind != first and {kind, first} != {"number", "array"}:
                 yield f"{name[:80]} was a {first} before and is a {kind} here.", f"{at}/{name}"
@@ -311,7 +313,7 @@ class MetricKeepsItsType:
         if rows.shape is self._steady:
             return True
         for field in rows.shape.fields:
-            key = ("train_step", "", field.name)
+            key = hash(("train_step", "", field.name))
             kinds = field.kinds - {"null"}
             first = self._types.get(key) or min(kinds, default="null")
             if not field.steady or not kinds <= (_NUMERIC if first in _NUMERIC else {first}):
@@ -331,7 +333,7 @@ class NumberIsNoString:
     sees = frozenset({"train_step", "eval", "metrics"})
 
     def __init__(self) -> None:
-        self._reported: set[str] = set()
+        self._reported: set[int] = set()
 
     def breaches(self, event: Event, rejected: int) -> Iterable[Breach]:  # noqa: ARG002
         """See `Rule`; each field is reported once."""
@@ -340,8 +342,8 @@ class NumberIsNoString:
         for name, value in values.items():
             if isinstance(value, str) and _NUMBER.match(value):
                 pointer = f"{'/metrics' if inside else ''}/{name}"
-                if pointer not in self._reported and len(self._reported) < _MAX_NAMES:
-                    self._reported.add(pointer)
+                if hash(pointer) not in self._reported and len(self._reported) < _MAX_NAMES:
+                    self._reported.add(hash(pointer))
                     yield f"{name[:80]} is the string {value[:40]!r}, not a number; it is kept as text.", pointer
 
     def passes(self, rows: Rows, rejected: int) -> bool:

@@ -18,7 +18,8 @@ _HIGHER = frozenset(
     {
         *("accuracy", "acc", "f1", "precision", "recall", "exact_match", "em", "auc", "roc_auc", "bleu", "meteor"),
         *("rouge1", "rouge2", "rougeL", "rougeLsum", "matthews_correlation", "pearson", "spearmanr"),
-        *("mean_token_accuracy", "token_accuracy", "pass@1", "answer_accuracy"),
+        *("mean_token_accuracy", "token_accuracy", "pass@1", "answer_accuracy", "chrf"),
+        *("reward", "rewards/accuracies", "rewards/margins"),
     }
 )
 _NOT_LM_METRICS = frozenset({"accuracy", "f1", "precision", "recall", "auc", "roc_auc", "mse", "rmse", "mae"})

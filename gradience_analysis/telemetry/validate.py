@@ -16,6 +16,9 @@ from gradience_analysis.telemetry.issues import IssueLog
 from gradience_schema import Severity
 
 MAX_RUN_IDS = 1_000
+MAX_EVENT_NAMES = 1_000
+MAX_NAME_CHARS = 256
+OTHERS = "(others)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +29,11 @@ class ValidationReport:
         path: The file.
         lines: Lines in it, blank ones included.
         size: Bytes in it.
-        events: Valid events in it, by type.
+        events: Valid events in it, by type; of each name at most 256 characters. A file with more than a thousand
+            names has the events of further ones under `(others)`.
         rejected: Lines that gave no event.
-        run_ids: Runs it holds records of, in order of appearance; at most the first thousand.
+        run_ids: Runs it holds records of, in order of appearance; at most the first thousand, and of each at most 256
+            characters.
         issues: The issues that were kept, in order of their place.
         issue_counts: Every issue, by code, worst first.
     """
@@ -127,18 +132,23 @@ class _Reading:
                 self._meet(*batch.run_ids)
                 check.observe_rows(batch, reader.rejected)
             else:
-                self._events[batch.event] += 1
+                self._count(batch.event)
                 self._meet(batch.run_id)
                 check.observe(batch, reader.rejected)
+            del batch  # a record of a megabyte may take 40 in memory: one at a time
             yield
         if not self._events:
             what = "is empty." if not reader.size else "holds no valid telemetry/v1 event."
             self._log.add(Issue("no_events", Severity.ERROR, what, reader.name))
 
+    def _count(self, event: str) -> None:
+        name = event[:MAX_NAME_CHARS]
+        self._events[name if name in self._events or len(self._events) < MAX_EVENT_NAMES else OTHERS] += 1
+
     def _meet(self, *run_ids: str) -> None:
         for run_id in run_ids:
             if len(self._run_ids) < MAX_RUN_IDS:
-                self._run_ids[run_id] = None
+                self._run_ids[run_id[:MAX_NAME_CHARS]] = None
 
     def report(self) -> ValidationReport:
         """What was seen."""
