@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 _ANY: Any = msgspec.json.Decoder()
+# One long key above many values would make pointers that are thousands of times as long as the line.
+_MAX_POINTERS_CHARS = 4 << 20
+_SHOWN_CHARS = 80
 
 
 class UndecodableError(ValueError):
@@ -44,7 +47,7 @@ class Decoded(NamedTuple):
     Attributes:
         value: The value; bare `NaN` and `Infinity` tokens have become floats.
         tolerated: One entry for each departure from strict JSON.
-        nonfinite: JSON pointers of the values that are not finite.
+        nonfinite: JSON pointers of the values that are not finite, as far as they fit in 4 Mi characters.
     """
 
     value: Any
@@ -130,76 +133,107 @@ def _decode_tolerantly(data: bytes) -> Decoded:
     except UnicodeDecodeError as error:
         message = f"is not UTF-8: byte 0x{data[error.start]:02X} at byte {error.start + 1} of the line."
         raise UndecodableError("invalid_utf8", message, error.start) from error
-    tokens: list[str] = []
+    first_token = ""
 
     def constant(token: str) -> float:
-        tokens.append(token)
+        nonlocal first_token
+        first_token = first_token or token
         return float(token.replace("Infinity", "inf"))
 
     try:
         value = json.loads(text, parse_constant=constant)
     except json.JSONDecodeError as error:
         position = len(text[: error.pos].encode())
-        message = f"is not JSON: {error.msg.lower()} at byte {position + 1} of the line."
+        # Some of its messages end with the "at" of the place that it puts behind them.
+        what = error.msg.lower().removesuffix(" at")
+        message = f"is not JSON: {what} at byte {position + 1} of the line."
         raise UndecodableError("invalid_json", message, position) from error
     except RecursionError:
         raise UndecodableError("too_deep", "nests too deeply to be read.") from None
     except ValueError as error:
         raise UndecodableError("number_too_long", "holds an integer of too many digits.") from error
-    return _repair(value, tokens)
+    return _repair(value, first_token)
 
 
-def _repair(value: Any, tokens: list[str]) -> Decoded:
+def _repair(value: Any, token: str) -> Decoded:
     """Find the non-finite numbers, and replace lone surrogates, which no encoding can write."""
     root = [value]
     nonfinite: list[str] = []
-    surrogates: list[str] = []
-    stack: list[tuple[Any, str]] = [(root, "")]
+    surrogate: str | None = None
+    room = _MAX_POINTERS_CHARS
+    # One entry for each level, so that a line of many small values takes no more memory than its value does.
+    stack: list[_Level] = [_Level(root, iter(enumerate(root)), "")]
     while stack:
-        holder, pointer = stack.pop()
-        for key, item in _items(holder):
-            place = pointer if holder is root else f"{pointer}/{_escape(str(key))}"
-            if isinstance(item, float) and not math.isfinite(item):
-                nonfinite.append(place)
+        holder, pairs, _ = stack[-1]
+        for key, item in pairs:
+            if isinstance(item, float) and not math.isfinite(item) and room > 0:
+                nonfinite.append(_pointer(stack, key))
+                room -= len(nonfinite[-1])
             elif isinstance(item, str):
                 fixed = _without_surrogates(item)
                 if fixed != item:
                     holder[key] = fixed
-                    surrogates.append(place)
+                    surrogate = _pointer(stack, key) if surrogate is None else surrogate
             elif isinstance(item, dict | list):
                 holder[key] = _with_clean_keys(item)
-                stack.append((holder[key], place))
-    return Decoded(root[0], tuple(_tolerated(nonfinite, surrogates, tokens)), tuple(nonfinite))
+                stack.append(_Level(holder[key], _pairs(holder[key]), key))
+                break
+        else:
+            stack.pop()
+    return Decoded(root[0], tuple(_tolerated(nonfinite, surrogate, token)), tuple(nonfinite))
 
 
-def _tolerated(nonfinite: list[str], surrogates: list[str], tokens: list[str]) -> list[Tolerated]:
+class _Level(NamedTuple):
+    """A container that is being looked through: itself, its entries still to come, and its key in the one above."""
+
+    holder: Any
+    pairs: Iterator[tuple[Any, Any]]
+    key: Any
+
+
+def _pointer(stack: list[_Level], key: Any) -> str:
+    """The JSON pointer of an entry of the last level; the first two are the root's own list and the root."""
+    keys = [*(level.key for level in stack[2:]), key] if len(stack) > 1 else []
+    return "".join(f"/{_escape(str(key))}" for key in keys)
+
+
+def _tolerated(nonfinite: list[str], surrogate: str | None, token: str) -> list[Tolerated]:
     found: list[Tolerated] = []
-    if tokens:
-        where = ", ".join(nonfinite[:3])
-        message = f"bare {tokens[0]} at {where}: strict JSON has no such token; read as a non-finite number."
+    if token:
+        where = ", ".join(map(_brief, nonfinite[:3]))
+        message = f"bare {token} at {where}: strict JSON has no such token; read as a non-finite number."
         found.append(Tolerated("nonfinite_token", message, nonfinite[0]))
     elif nonfinite:
-        message = f"the number at {nonfinite[0]} is too large for a double; read as infinity."
+        message = f"the number at {_brief(nonfinite[0])} is too large for a double; read as infinity."
         found.append(Tolerated("number_overflow", message, nonfinite[0]))
-    if surrogates:
-        message = f"lone surrogate at {surrogates[0]}: not a character; read as U+FFFD."
-        found.append(Tolerated("lone_surrogate", message, surrogates[0]))
+    if surrogate is not None:
+        message = f"lone surrogate at {_brief(surrogate)}: not a character; read as U+FFFD."
+        found.append(Tolerated("lone_surrogate", message, surrogate))
     return found
 
 
-def _items(holder: Any) -> list[tuple[Any, Any]]:
+def _brief(pointer: str) -> str:
+    return pointer if len(pointer) <= _SHOWN_CHARS else f"{pointer[:_SHOWN_CHARS]}…"
+
+
+def _pairs(holder: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(holder, dict):
-        return list(cast("dict[Any, Any]", holder).items())
-    return list(enumerate(cast("list[Any]", holder)))
+        return iter(cast("dict[Any, Any]", holder).items())
+    return enumerate(cast("list[Any]", holder))
 
 
 def _with_clean_keys(item: Any) -> Any:
     if not isinstance(item, dict):
         return cast("list[Any]", item)
-    return {_without_surrogates(key): value for key, value in cast("dict[str, Any]", item).items()}
+    entries = cast("dict[str, Any]", item)
+    if "".join(entries).isascii():
+        return entries
+    return {_without_surrogates(key): value for key, value in entries.items()}
 
 
 def _without_surrogates(text: str) -> str:
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

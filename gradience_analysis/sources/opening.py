@@ -58,7 +58,7 @@ def open_regular(path: Path) -> IO[bytes]:
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
-            return _through_gzip(path.open("rb"))
+            return _through_gzip(io.BufferedReader(_Regular(path)))
     except FileNotFoundError:
         raise InputError(name, "does not exist. Check the path.") from None
     except (OSError, ValueError) as error:
@@ -89,6 +89,21 @@ def refuse_container(head: bytes, path: str | Path) -> None:
     for magic, what, remedy in _CONTAINERS:
         if head.startswith(magic):
             raise InputError(shown_name(path), what, remedy)
+
+
+class _Regular(io.FileIO):
+    """A file on a disk that may fail in the middle of it: that is a fault of the input, too."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._path = path
+
+    def readinto(self, buffer: Any) -> int | None:
+        """As `io.FileIO`, but with an InputError that names the file."""
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise _unreadable(str(self._path), error) from error
 
 
 def _through_gzip(file: IO[bytes]) -> IO[bytes]:

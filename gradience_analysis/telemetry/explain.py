@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -33,7 +33,7 @@ def explain(record: Mapping[str, Any]) -> list[Fault]:
     """The first faults of a record, in order of their place; empty when the schema accepts it after all."""
     event = record.get("event")
     name = event if isinstance(event, str) and event in EVENT_TYPES else None
-    errors: Any = _validator(name).iter_errors(record)
+    errors: Iterator[Any] = _validator(name).iter_errors(record)
     faults = {
         (fault.pointer, fault.keyword, fault.message): fault
         for fault in map(_fault, itertools.islice(errors, _MAX_EXAMINED))

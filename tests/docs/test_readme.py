@@ -74,11 +74,12 @@ def label(line: str) -> str:
 @pytest.mark.hf
 @pytest.mark.timeout(1200)
 def test_every_command_runs_and_the_python_too(environment: dict[str, str], tmp_path: Path) -> None:
-    """Given the README's commands in their order, when run in one empty folder, then each exits 0.
+    """Given the README's commands in their order, when run in one folder with the clone's fixtures, then each exits 0.
 
     The Python blocks follow in the same folder, so that they read the run which the commands left there; and the
     report that the README shows has the lines of the report that `gradience monitor` prints here.
     """
+    (tmp_path / "fixtures").symlink_to(ROOT / "fixtures")
     printed = []
     for command in commands():
         if is_setup(command):
