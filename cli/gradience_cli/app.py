@@ -15,6 +15,7 @@ COMMANDS = (
     "monitor",
     "validate",
     "runs",
+    "ingest",
     "import_",
     "schema",
 )

@@ -175,8 +175,11 @@ def _repair(value: Any, token: str) -> Decoded:
                     holder[key] = fixed
                     surrogate = _pointer(stack, key) if surrogate is None else surrogate
             elif isinstance(item, dict | list):
-                holder[key] = _with_clean_keys(item)
-                stack.append(_Level(holder[key], _pairs(holder[key]), key))
+                clean = _with_clean_keys(item)
+                if clean is not item:
+                    holder[key] = clean
+                    surrogate = _pointer(stack, key) if surrogate is None else surrogate
+                stack.append(_Level(clean, _pairs(clean), key))
                 break
         else:
             stack.pop()
@@ -200,9 +203,10 @@ def _pointer(stack: list[_Level], key: Any) -> str:
 def _tolerated(nonfinite: list[str], surrogate: str | None, token: str) -> list[Tolerated]:
     found: list[Tolerated] = []
     if token:
-        where = ", ".join(map(_brief, nonfinite[:3]))
+        # A key that is repeated may have replaced every one of them.
+        where = ", ".join(map(_brief, nonfinite[:3])) or "a key that stands again"
         message = f"bare {token} at {where}: strict JSON has no such token; read as a non-finite number."
-        found.append(Tolerated("nonfinite_token", message, nonfinite[0]))
+        found.append(Tolerated("nonfinite_token", message, nonfinite[0] if nonfinite else ""))
     elif nonfinite:
         message = f"the number at {_brief(nonfinite[0])} is too large for a double; read as infinity."
         found.append(Tolerated("number_overflow", message, nonfinite[0]))
@@ -228,7 +232,8 @@ def _with_clean_keys(item: Any) -> Any:
     entries = cast("dict[str, Any]", item)
     if "".join(entries).isascii():
         return entries
-    return {_without_surrogates(key): value for key, value in entries.items()}
+    clean = {_without_surrogates(key): value for key, value in entries.items()}
+    return entries if clean.keys() == entries.keys() else clean
 
 
 def _without_surrogates(text: str) -> str:

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from gradience_analysis.errors import NoTelemetryError
 from gradience_analysis.model import Event, Issue, Run, Segment
+from gradience_analysis.telemetry.batches import BatchReader, Rows
 from gradience_analysis.telemetry.cross_line import CROSS_LINE_CODES, CrossLineCheck
 from gradience_analysis.telemetry.files import TelemetryFile, find_files
 from gradience_analysis.telemetry.foreign import ForeignReader, layout_issue, reader_of
 from gradience_analysis.telemetry.issues import IssueLog
 from gradience_analysis.telemetry.ordering import SUPERSEDED, first_step, in_order, limits
-from gradience_analysis.telemetry.read import EventReader
 from gradience_schema import ConfigSnapshot, Severity
 
 _SHOWN_RUNS = 5
@@ -64,13 +64,13 @@ def load_run(path: str | Path, *, strict: bool = False) -> Run:
     stretches: list[_Stretch] = []
     rejected = missing = 0
     for file in chosen:
-        reader = reader_of(file.path, log, EventReader)
+        reader = reader_of(file.path, log, BatchReader)
         skip: Collection[str] = ()
         if isinstance(reader, ForeignReader):
             log.add(replace(layout_issue(reader), severity=Severity.INFO))
             skip = CROSS_LINE_CODES
         check = CrossLineCheck(file.path, log, skip)
-        stretches.extend(_split(file, reader, check))
+        stretches.extend(_stretches(file, reader, check))
         rejected += reader.rejected
         missing += check.missing
     if not stretches:
@@ -98,25 +98,55 @@ def _report_others(log: IssueLog, path: Path, run_id: str, others: Iterable[str 
     log.add(Issue("other_runs", Severity.INFO, message, str(path)))
 
 
-def _split(file: TelemetryFile, reader: EventReader | ForeignReader, check: CrossLineCheck) -> list[_Stretch]:
+class _Split:
     """Stretches of one file: a new one where a run starts again or its `train_step` goes back."""
-    stretches: list[_Stretch] = []
-    current: dict[str, _Stretch] = {}
-    last_step: dict[str, int] = {}
-    for event in reader:
-        check.observe(event, reader.rejected)
-        stretch = current.get(event.run_id)
-        again = stretch is not None and event.event == "run_start"
-        back = event.event == "train_step" and event.step is not None and event.step < last_step.get(event.run_id, -1)
-        if stretch is None or again or back:
-            stretch = _Stretch(file, len(stretches))
-            stretches.append(stretch)
-            current[event.run_id] = stretch
-            last_step.pop(event.run_id, None)
+
+    def __init__(self, file: TelemetryFile) -> None:
+        self.stretches: list[_Stretch] = []
+        self._file = file
+        self._current: dict[str, _Stretch] = {}
+        self._last_step: dict[str, int] = {}
+
+    def add(self, event: Event) -> None:
+        """Add the next event of the file."""
+        stretch = self._current.get(event.run_id)
+        trained = event.step if event.event == "train_step" else None
+        back = trained is not None and trained < self._last_step.get(event.run_id, -1)
+        if stretch is None or back or event.event == "run_start":
+            stretch = self._begin(event.run_id)
         stretch.events.append(event)
-        if event.event == "train_step" and event.step is not None:
-            last_step[event.run_id] = event.step
-    return stretches
+        if trained is not None:
+            self._last_step[event.run_id] = trained
+
+    def add_rows(self, rows: Rows) -> None:
+        """Add the next rows of the file."""
+        run_id, *others = rows.run_ids
+        if others or not rows.steps_rise or rows.steps[0] < self._last_step.get(run_id, -1):
+            for event in rows.events():
+                self.add(event)
+            return
+        stretch = self._current.get(run_id) or self._begin(run_id)
+        stretch.events.extend(rows.events())
+        self._last_step[run_id] = rows.steps[-1]
+
+    def _begin(self, run_id: str) -> _Stretch:
+        stretch = _Stretch(self._file, len(self.stretches))
+        self.stretches.append(stretch)
+        self._current[run_id] = stretch
+        self._last_step.pop(run_id, None)
+        return stretch
+
+
+def _stretches(file: TelemetryFile, reader: BatchReader | ForeignReader, check: CrossLineCheck) -> list[_Stretch]:
+    split = _Split(file)
+    for batch in reader:
+        if isinstance(batch, Rows):
+            check.observe_rows(batch, reader.rejected)
+            split.add_rows(batch)
+        else:
+            check.observe(batch, reader.rejected)
+            split.add(batch)
+    return split.stretches
 
 
 def _run(path: Path, run_id: str, stretches: list[_Stretch], log: IssueLog, *, rejected: int, missing: int) -> Run:

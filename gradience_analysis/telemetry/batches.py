@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
@@ -71,8 +72,8 @@ class Rows:
 
     def events(self) -> Iterator[Event]:
         """The same records as events."""
-        for record, line in zip(self.records, self.lines(), strict=True):
-            yield self.shape.event(record, line.number, line.offset)
+        offsets = accumulate((len(text) + 1 for text in self.texts), initial=self.offset)
+        return self.shape.events(self.records, zip(count(self.number), offsets, strict=False))
 
 
 Batch: TypeAlias = Rows | Event

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
@@ -26,6 +27,8 @@ _ENVELOPE: Final[Mapping[str, Any]] = {
     "schema": Literal[SCHEMA_ID],  # pyright: ignore[reportInvalidTypeForm]
     "ts": float,
     "run_id": _NAME,
+    # Not msgspec's tag: a struct that stands alone is also made of an object without its tag.
+    "event": Literal["train_step"],
     "step": _Count,
     "seq": _Count,
     "dropped_events": _Count,
@@ -165,26 +168,31 @@ class RowShape:
             inside += sum(_colons(row.run_id) for row in rows)
         return total, inside
 
-    def event(self, row: Any, line: int, byte_offset: int) -> Event:
-        """The row as the event that a line-by-line reading gives."""
-        pairs = ((name, getattr(row, attribute)) for name, attribute in self.attributes.items())
-        return Event(
-            event="train_step",
-            ts=float(row.ts),
-            run_id=row.run_id,
-            step=row.step,
-            payload={name: value for name, value in pairs if value is not UNSET},
-            line=line,
-            byte_offset=byte_offset,
-            seq=self.beside(row, "seq"),
-            dropped_events=self.beside(row, "dropped_events") or 0,
-            telemetry_faults=self.beside(row, "telemetry_faults") or 0,
-        )
+    def events(self, rows: Sequence[Any], places: Iterable[tuple[int, int]]) -> Iterator[Event]:
+        """The rows as the events that a line-by-line reading gives.
 
-    def beside(self, row: Any, name: str) -> int | None:
-        """An optional envelope field of a row; None when it is absent."""
-        value = getattr(row, name, UNSET)
-        return None if value is UNSET else cast("int", value)
+        Args:
+            rows: Structs of this shape.
+            places: Line number and byte offset of each.
+        """
+        names = tuple(self.attributes)
+        take, beside = _taker(tuple(self.attributes.values())), _taker(tuple(name for name, _ in self.extras))
+        extras = tuple(name for name, _ in self.extras)
+        for row, (line, offset) in zip(rows, places, strict=False):
+            payload = dict(zip(names, take(row), strict=True))
+            envelope = dict(zip(extras, beside(row), strict=True))
+            if self.options:
+                payload = {name: value for name, value in payload.items() if value is not UNSET}
+                envelope = {name: value for name, value in envelope.items() if value is not UNSET}
+            yield Event("train_step", row.ts, row.run_id, row.step, payload, line, offset, **envelope)
+
+
+def _taker(attributes: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Gives the values of these attributes, as a tuple whatever their number."""
+    if not attributes:
+        return lambda row: ()  # noqa: ARG005
+    take = attrgetter(*attributes)
+    return take if len(attributes) > 1 else lambda row: (take(row),)
 
 
 def _colons(text: str) -> int:
@@ -200,7 +208,7 @@ def _kind(name: str, value: object) -> str | None:
 
 @functools.lru_cache(maxsize=256)
 def _decoder(shape: RowShape) -> Callable[[bytes], Any]:
-    must: list[tuple[Any, ...]] = [(name, _ENVELOPE[name]) for name in ("schema", "ts", "run_id", "step")]
+    must: list[tuple[Any, ...]] = [(name, _ENVELOPE[name]) for name in ("schema", "ts", "run_id", "event", "step")]
     may: list[tuple[Any, ...]] = []
     rename: dict[str, str] = {}
     for name, optional in shape.extras:
@@ -212,8 +220,6 @@ def _decoder(shape: RowShape) -> Callable[[bytes], Any]:
     row_type = msgspec.defstruct(
         "Row",
         cast("Any", [*must, *may]),
-        tag_field="event",
-        tag="train_step",
         forbid_unknown_fields=True,
         rename=rename,
         gc=False,
