@@ -104,6 +104,7 @@ _OTHER_TOOLS = (
 )
 _RUNS = (
     ("other_runs", "The folder holds further runs.", "Give the file of the run that is meant."),
+    ("duplicate_file", "A file holds the same records as another.", "It is left out; delete the copy."),
     ("no_rank_0", "There is no segment of rank 0.", "Give the folder in which the file of rank 0 is."),
 )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from gradience_analysis.runs.pool import Progress, in_processes, workers_for
+from gradience_analysis.runs.progress import Bar
 from gradience_analysis.store.contents import Finding
 from gradience_analysis.store.reading import judge_runs
+from gradience_analysis.workers.pool import Pool, batched, workers_for
 
 # Judging a byte of a small run takes about twice as long as reading it into tables.
 _COST: Final = 2
@@ -22,25 +23,16 @@ class Asked(NamedTuple):
     size: int
 
 
-def judge(runs: Sequence[Asked], workers: int | None, progress: Progress) -> list[Finding]:
+def judge(runs: Sequence[Asked], workers: int | None, progress: Bar) -> list[Finding]:
     """The counts for each run, in order; none, with the reason, for a run that could not be judged.
 
     A run is loaded by the path of its first file, which brings its other segments from the same folder. One that is
     no longer there, or is not the newest of a file that holds several, cannot be judged.
     """
-    batches = list(_batches(runs))
-    number = workers_for(len(batches), _COST * sum(run.size for run in runs), workers)
-    return [one for several in in_processes(judge_runs, batches, number, progress) for one in several]
-
-
-def _batches(runs: Sequence[Asked]) -> Iterator[list[tuple[str, str]]]:
-    batch: list[tuple[str, str]] = []
-    size = 0
-    for run in runs:
-        if batch and size + run.size > _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append((run.run_id, run.path))
-        size += run.size
-    if batch:
-        yield batch
+    batches = [[(run.run_id, run.path) for run in batch] for batch in batched(runs, lambda run: run.size, _BATCH_BYTES)]
+    found: list[Finding] = []
+    with Pool(workers_for(len(batches), _COST * sum(run.size for run in runs), workers)) as pool:
+        for done, several in enumerate(pool.results(judge_runs, batches), 1):
+            found.extend(several)
+            progress.advance(done, len(batches))
+    return found

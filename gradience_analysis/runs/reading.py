@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from gradience_analysis.errors import InputError, NoTelemetryError
-from gradience_analysis.runs.pool import Progress, in_processes, workers_for
+from gradience_analysis.model import Issue
+from gradience_analysis.runs.progress import Bar
 from gradience_analysis.sources.opening import open_regular
 from gradience_analysis.tables.arrow import pa, pc
 from gradience_analysis.tables.layout import ISSUE_COUNTS, ISSUES, SCHEMAS, Tables
 from gradience_analysis.tables.read_file import TableBuilder
-from gradience_schema import SCHEMA_ID
+from gradience_analysis.workers.pool import Pool, batched, workers_for
+from gradience_schema import SCHEMA_ID, Severity
 
 _BATCH_BYTES: Final = 8 << 20
 _BATCH_FILES: Final = 64
@@ -56,19 +58,20 @@ class Fault(NamedTuple):
         return (NoTelemetryError if self.no_telemetry else InputError)(self.path, self.message, self.remedy)
 
 
-def read_sources(sources: Sequence[Source], workers: int | None, progress: Progress) -> tuple[Tables, list[InputError]]:
+def read_sources(sources: Sequence[Source], workers: int | None, progress: Bar) -> tuple[Tables, list[InputError]]:
     """The tables of all files, in the order given, and an error for each that gave none.
 
     A file that is a copy of an earlier one (the same parts of the same runs, to the last record) is left out, with an
     issue that says so.
     """
-    batches = list(_batches(sources))
-    number = workers_for(len(batches), sum(source.size for source in sources), workers)
+    batches = batched(sources, lambda source: source.size, _BATCH_BYTES, _BATCH_FILES)
     tables: list[Tables] = []
     errors: list[InputError] = []
-    for several, faults in in_processes(read_batch, batches, number, progress):
-        tables.append(several)
-        errors.extend(fault.error() for fault in faults)
+    with Pool(workers_for(len(batches), sum(source.size for source in sources), workers)) as pool:
+        for done, (several, faults) in enumerate(pool.results(read_batch, batches), 1):
+            tables.append(several)
+            errors.extend(fault.error() for fault in faults)
+            progress.advance(done, len(batches))
     return _without_copies(Tables.concat(tables)), errors
 
 
@@ -95,20 +98,6 @@ def _looks_like_telemetry(path: Path) -> bool:
     return SCHEMA_ID.encode() in head or find_importer(path, report=lambda _: None) is not None
 
 
-def _batches(sources: Sequence[Source]) -> Iterator[list[Source]]:
-    """The files in runs of some megabytes, so that neither sending work nor a large file makes others wait."""
-    batch: list[Source] = []
-    size = 0
-    for source in sources:
-        if batch and (size + source.size > _BATCH_BYTES or len(batch) == _BATCH_FILES):
-            yield batch
-            batch, size = [], 0
-        batch.append(source)
-        size += source.size
-    if batch:
-        yield batch
-
-
 def _without_copies(tables: Tables) -> Tables:
     """A copy of a file is not a second segment of its run."""
     marks: dict[str, list[tuple[Any, ...]]] = {}
@@ -122,10 +111,11 @@ def _without_copies(tables: Tables) -> Tables:
     others = pa.array([path for path in marks if path not in copies], pa.string())
     every = {name: getattr(tables, name) for name in SCHEMAS}
     kept = {name: table.filter(pc.is_in(table["path"], value_set=others)) for name, table in every.items()}
-    messages = {path: f"holds the same records as {original} and is left out." for path, original in copies.items()}
-    about = {"code": "duplicate_file", "severity": "info"}
-    issues = [{"path": path, "message": message, **about} for path, message in messages.items()]
-    counts = [{"path": path, "count": 1, **about} for path in messages]
+    issues = [
+        Issue("duplicate_file", Severity.INFO, f"holds the same records as {original} and is left out.", path).to_dict()
+        for path, original in copies.items()
+    ]
+    counts = [{"path": one["path"], "code": one["code"], "severity": one["severity"], "count": 1} for one in issues]
     kept["issues"] = pa.concat_tables([kept["issues"], pa.Table.from_pylist(issues, schema=ISSUES)])
     kept["issue_counts"] = pa.concat_tables([kept["issue_counts"], pa.Table.from_pylist(counts, schema=ISSUE_COUNTS)])
     return Tables(**kept)

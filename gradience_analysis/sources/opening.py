@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import sys
 import zlib
@@ -23,10 +24,13 @@ _CONTAINERS = (
     (b"\xff\xfe\x00\x00", "is encoded as UTF-32.", "Convert it first: iconv -f UTF-32 -t UTF-8 FILE."),
     (b"\xff\xfe", "is encoded as UTF-16.", "Convert it first: iconv -f UTF-16 -t UTF-8 FILE."),
     (b"\xfe\xff", "is encoded as UTF-16.", "Convert it first: iconv -f UTF-16 -t UTF-8 FILE."),
-    (b"{\x00", "is encoded as UTF-16 (little endian).", "Convert it first: iconv -f UTF-16LE -t UTF-8 FILE."),
-    (b"\x00{", "is encoded as UTF-16 (big endian).", "Convert it first: iconv -f UTF-16BE -t UTF-8 FILE."),
     (b"PAR1", "is a Parquet file.", "Give the JSONL it was made from."),
     (b"PK\x03\x04", "is a zip archive.", "Unpack it and give the run.jsonl inside."),
+)
+# Without a byte order mark it shows by every other byte; one NUL alone is a damaged line, and costs no more than that.
+_BARE_UTF16 = (
+    (re.compile(rb"\{\x00[^\x00]\x00"), "little endian", "LE"),
+    (re.compile(rb"\x00\{\x00[^\x00]"), "big endian", "BE"),
 )
 
 _KINDS = (
@@ -89,6 +93,10 @@ def refuse_container(head: bytes, path: str | Path) -> None:
     for magic, what, remedy in _CONTAINERS:
         if head.startswith(magic):
             raise InputError(shown_name(path), what, remedy)
+    for start, order, name in _BARE_UTF16:
+        if start.match(head):
+            what = f"is encoded as UTF-16 ({order})."
+            raise InputError(shown_name(path), what, f"Convert it first: iconv -f UTF-16{name} -t UTF-8 FILE.")
 
 
 class _Regular(io.FileIO):

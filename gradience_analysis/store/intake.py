@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
 from typing import Final, Protocol
 
 from gradience_analysis.policy import load_policy
 from gradience_analysis.store.contents import Finding, Source
-from gradience_analysis.store.crew import Crew, batched
 from gradience_analysis.store.inspection import State, inspect, prepare
 from gradience_analysis.store.merge import Fresh, buckets_of
 from gradience_analysis.store.outcome import Ingested
@@ -20,6 +20,7 @@ from gradience_analysis.store.plan import Plan, files_given, plan
 from gradience_analysis.store.reading import Same, Wanted, judge_runs, read_sources
 from gradience_analysis.store.swap import only_writer
 from gradience_analysis.store.writing import write_buckets
+from gradience_analysis.workers.pool import Pool, batched, workers_for
 
 ROUND_BYTES: Final = 1 << 30
 """JSONL read between two writes: what bounds the memory that a first ingest of very much takes, and a kill's cost."""
@@ -76,8 +77,8 @@ def ingest(
         todo = plan(names, state.known, state.buckets, rebuild=rebuild)
         result = Ingested(str(store), unchanged=todo.unchanged, unread=[*errors, *todo.errors], damaged=state.aside)
         result.lost = sorted(state.lossy.intersection(todo.gone))
-        with Crew(workers, 2 * sum(map(_weight, todo.read))) as crew:
-            _Ingest(state, todo, result, crew, watch, prune=prune).run()
+        with Pool(workers_for(len(todo.read), 2 * sum(map(_weight, todo.read)), workers)) as pool:
+            _Ingest(state, todo, result, pool, watch, prune=prune).run()
         result.runs = len(state.findings)
     return result
 
@@ -90,12 +91,12 @@ class _Ingest:
     """One ingest into a store that is held for it."""
 
     def __init__(
-        self, state: State, todo: Plan, result: Ingested, crew: Crew, watch: Watching | None, *, prune: bool
+        self, state: State, todo: Plan, result: Ingested, pool: Pool, watch: Watching | None, *, prune: bool
     ) -> None:
         self.state = state
         self.todo = todo
         self.result = result
-        self.crew = crew
+        self.pool = pool
         self._watch = watch or _unwatched
         self._before = dict(state.known)
         self._gone = set(todo.gone)
@@ -116,7 +117,8 @@ class _Ingest:
 
     def _read(self, wanted: Sequence[Wanted], shown: Watch) -> list[Fresh]:
         fresh: list[Fresh] = []
-        for outcome in self.crew.each(read_sources, batched(wanted, _weight, _BATCH_BYTES)):
+        batches = batched(wanted, _weight, _BATCH_BYTES)
+        for outcome in chain.from_iterable(self.pool.results(read_sources, batches)):
             if isinstance(outcome, Fresh):
                 fresh.append(outcome)
                 self._note(outcome)
@@ -197,7 +199,8 @@ class _Ingest:
         batches = batched(tasks, lambda task: task[2], _BATCH_BYTES)
         found: list[Finding] = []
         with self._watch("judging", len(tasks)) as shown:
-            for finding in self.crew.each(judge_runs, [[task[:2] for task in batch] for batch in batches]):
+            work = [[task[:2] for task in batch] for batch in batches]
+            for finding in chain.from_iterable(self.pool.results(judge_runs, work)):
                 found.append(finding)
                 shown.start(finding.run_id)
         changed = {finding.run_id for finding in found if self.state.findings.get(finding.run_id) != finding}

@@ -14,7 +14,7 @@ from gradience_schema import Severity
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "validating.md"
-ROOMS = ("sources", "telemetry", "importers", "tables")
+ROOMS = ("sources", "telemetry", "importers", "tables", "runs")
 SLUG = re.compile(r"[a-z]+(_[a-z0-9]+)*")
 # Classes whose first argument is a code, beside a sentence and not beside a severity.
 FAULTS = {"UndecodableError", "Tolerated", "Fault"}

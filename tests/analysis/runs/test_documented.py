@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradience_analysis.runs.collection import Runs
 from gradience_analysis.runs.expression import Expression
-from gradience_analysis.runs.pool import ONE_PROCESS_BYTES
 from gradience_analysis.runs.summary import FINDINGS, ISSUES
+from gradience_analysis.workers.pool import ONE_PROCESS_BYTES
 
 if TYPE_CHECKING:
     import pytest

@@ -13,9 +13,9 @@ import pytest
 
 from gradience_analysis.errors import GradienceError, InputError, NoTelemetryError
 from gradience_analysis.runs import load_runs
-from gradience_analysis.runs.pool import ONE_PROCESS_BYTES, in_processes, processors, workers_for
 from gradience_analysis.runs.progress import Bar
 from gradience_analysis.store import ingest
+from gradience_analysis.workers.pool import ONE_PROCESS_BYTES, Pool, processors, workers_for
 from tests.analysis.records import end, evaluation, start, train, write
 from tests.cli.command import environment
 
@@ -133,13 +133,8 @@ def test_a_script_without_a_guard_is_not_run_again(tree: Path, tmp_path: Path) -
 
 def test_a_process_that_ends_early_is_an_error() -> None:
     """Given work that ends its process, when done by two, then the error says so and no process is left."""
-
-    class Silent:
-        def advance(self, done: int, total: int) -> None:
-            """Tell nobody."""
-
-    with pytest.raises(GradienceError, match="ended with exit code 7"):
-        list(in_processes(os._exit, [7, 7], 2, Silent()))
+    with pytest.raises(GradienceError, match="ended with exit code 7"), Pool(2) as pool:
+        list(pool.results(os._exit, [7, 7]))
 
 
 @pytest.mark.parametrize(

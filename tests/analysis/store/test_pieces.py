@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from gradience_analysis.store.blocks import BLOCK, CheckedFile, checksums
 from gradience_analysis.store.contents import Source, columns_of, unclear
-from gradience_analysis.store.crew import batched
 from gradience_analysis.store.manifest import Entry, Manifest, ManifestError, loads
 from gradience_analysis.store.merge import as_read
 from gradience_analysis.store.order import in_file_order, spans
 from gradience_analysis.store.parquet import DamagedFileError, read_part, to_bytes
 from gradience_analysis.store.place import bucket_of, part_name, table_and_bucket
 from gradience_analysis.tables.columns import column, concat_steps, in_layout
+from gradience_analysis.workers.pool import batched
 
 
 def test_buckets_stay_where_they_are() -> None:

@@ -1,11 +1,11 @@
-"""A process that does what `pool` asks for on stdin, until stdin ends: `python -m gradience_analysis.runs.worker`."""
+"""A process that does what `pool` asks for on stdin until it ends: `python -m gradience_analysis.workers.worker`."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from gradience_analysis.runs.pool import receive, send
+from gradience_analysis.workers.pool import receive, send
 
 
 def main() -> None:

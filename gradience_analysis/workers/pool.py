@@ -7,26 +7,18 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from gradience_analysis.errors import GradienceError
 
 ONE_PROCESS_BYTES: Final = 20 << 20
 """Input that takes about as long to read as a process takes to start: each process is to have as much."""
-_MODULE: Final = "gradience_analysis.runs.worker"
+_MODULE: Final = "gradience_analysis.workers.worker"
 _LENGTH: Final = 8
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Progress(Protocol):
-    """What is told how far the work is."""
-
-    def advance(self, done: int, total: int) -> None:
-        """So many of so many batches are done."""
-        ...
 
 
 def workers_for(batches: int, size: int, workers: int | None) -> int:
@@ -52,33 +44,65 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_processes(function: Callable[[T], R], items: Sequence[T], workers: int, progress: Progress) -> Iterator[R]:
-    """The results of a module-level function of this package, in the order of the items.
+def batched(items: Sequence[T], size_of: Callable[[T], int], at_most: int, most: int | None = None) -> list[list[T]]:
+    """Items in order, in lists whose sizes add up to at most so much, or of one item.
 
     Args:
-        function: What to do with an item; it and the results are pickled.
-        items: The work.
-        workers: Processes; with 1 the work is done here.
-        progress: Told after each item.
-
-    Raises:
-        GradienceError: A process ended before its work was done.
+        items: What to put in lists.
+        size_of: Size of one.
+        at_most: Size of a list of several.
+        most: Items in a list.
     """
-    if workers <= 1:
-        for done, item in enumerate(items, 1):
-            result = function(item)
-            progress.advance(done, len(items))
-            yield result
-        return
-    with _Pool(workers) as pool:
-        futures = [pool.submit(function, item) for item in items]
-        for done, future in enumerate(as_completed(futures), 1):
-            future.result()
-            progress.advance(done, len(items))
-        yield from (future.result() for future in futures)
+    batches: list[list[T]] = []
+    total = 0
+    for item in items:
+        size = size_of(item)
+        if not batches or total + size > at_most or len(batches[-1]) == most:
+            batches.append([])
+            total = 0
+        batches[-1].append(item)
+        total += size
+    return batches
 
 
-class _Pool:
+class Pool:
+    """Processes that are started at the first work and kept until the end of the `with` block.
+
+    Args:
+        workers: How many; with 1 the work is done in this process.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._started: _Processes | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._started is not None:
+            self._started.stop()
+
+    def results(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        """The results of a module-level function of this package, in the order of the items.
+
+        Args:
+            function: What to do with an item; it and the results are pickled.
+            items: The work.
+
+        Raises:
+            GradienceError: A process ended before its work was done.
+        """
+        if self._workers <= 1 or (len(items) < 2 and self._started is None):
+            yield from map(function, items)
+            return
+        if self._started is None:
+            self._started = _Processes(self._workers)
+        for future in [self._started.submit(function, item) for item in items]:
+            yield future.result()
+
+
+class _Processes:
     """Processes, each with a thread that hands it work and waits for the answer."""
 
     def __init__(self, workers: int) -> None:
@@ -98,10 +122,7 @@ class _Pool:
         for process in self._processes:
             self._idle.put(process)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         # On the way out of an error the threads still wait for answers: without its process a thread ends.
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
