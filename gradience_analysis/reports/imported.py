@@ -45,8 +45,8 @@ class Imported:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing of the log had to be left out."""
-        return not self.count(Severity.ERROR)
+        """Whether there was something to import, and nothing of it had to be left out."""
+        return not self.count(Severity.ERROR) and bool(self.events.keys() - {"run_start"})
 
 
 def import_report(imported: Imported) -> Report:

@@ -52,6 +52,7 @@ _RECORDS = (
     ),
     ("unknown_schema", "The record follows a version that this release does not read.", "Update gradience."),
     ("unknown_event", "The event type is not one that v1 knows; its record is kept.", "Check the name for a typo."),
+    ("step_too_large", "A step is beyond 64 bits.", "Tables have none in its place; log the optimizer step."),
     (
         "nonfinite_unplaced",
         "`nonfinite` names a place where there is no null.",

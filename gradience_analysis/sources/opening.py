@@ -115,7 +115,12 @@ class _Regular(io.FileIO):
 
 
 def _through_gzip(file: IO[bytes]) -> IO[bytes]:
-    if cast("io.BufferedReader", file).peek(2)[:2] != _GZIP_MAGIC:
+    try:
+        head = cast("io.BufferedReader", file).peek(2)[:2]
+    except InputError:
+        file.close()
+        raise
+    if head != _GZIP_MAGIC:
         return file
     return io.BufferedReader(_Gunzip(file), _PIECE)
 

@@ -105,7 +105,7 @@ def _start(part: Part, event: Event) -> None:
 
 
 def _whole(value: Any) -> int | None:
-    return None if value is None else int(value)
+    return None if value is None or int(value) >= 1 << 63 else int(value)
 
 
 def segments_of(parts: Any) -> Iterator[tuple[list[dict[str, Any]], bool]]:

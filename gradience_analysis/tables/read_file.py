@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gradience_analysis.errors import InputError, NoTelemetryError
-from gradience_analysis.model import Issue
+from gradience_analysis.model import Event, Issue
 from gradience_analysis.sources.lines import Line
 from gradience_analysis.tables.layout import SCHEMAS, Tables
 from gradience_analysis.tables.long import Records, table_of
@@ -23,6 +23,9 @@ TELEMETRY = "telemetry/v1"
 """What the column `format` of the table `files` says of our own files; of others, the name of their importer."""
 
 
+INT64_MAX = (1 << 63) - 1
+
+
 def read_file(path: str | Path, *, bad_lines: bool = False, max_issues: int = 100) -> Tables:
     """Read one file to its end.
 
@@ -37,6 +40,15 @@ def read_file(path: str | Path, *, bad_lines: bool = False, max_issues: int = 10
     builder = TableBuilder(bad_lines=bad_lines, max_issues=max_issues)
     builder.add(path)
     return builder.tables()
+
+
+def _with_small_step(event: Event, log: IssueLog, path: str) -> Event:
+    """The event, without a step that no column of 64-bit integers can hold; that is said."""
+    if event.step is None or event.step <= INT64_MAX:
+        return event
+    message = f"step {str(event.step)[:20]}… is beyond 64 bits: tables have none in its place."
+    log.add(Issue("step_too_large", Severity.WARNING, message, path, event.line, event.byte_offset, "/step"))
+    return event._replace(step=None)
 
 
 class TableBuilder:
@@ -69,7 +81,8 @@ class TableBuilder:
                 place is kept up to there, with the issue `read_error`.
             NoTelemetryError: As `needs_events` says; nothing of it was added.
         """
-        name = str(path)
+        # A name of other bytes than UTF-8 shows them as escapes; Arrow could not hold it.
+        name = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         log = IssueLog(keep_per_code=self._max_issues)
         refused: list[Line] = []
         keep = refused.append if self._bad_lines else None
@@ -77,7 +90,7 @@ class TableBuilder:
         check = CrossLineCheck(path, log, CROSS_LINE_CODES if isinstance(reader, ForeignReader) else ())
         parts = Parts()
         try:
-            self._read(reader, check, parts, name)
+            self._read(reader, check, parts, log, name)
         except InputError as error:
             if not reader.events:
                 raise
@@ -95,24 +108,33 @@ class TableBuilder:
         counts = (reader.lines, reader.size, reader.events, reader.rejected, check.missing)
         rows["files"].append((name, layout, *counts))
 
-    def _read(self, reader: BatchReader | ForeignReader, check: CrossLineCheck, parts: Parts, path: str) -> None:
+    def _read(
+        self,
+        reader: BatchReader | ForeignReader,
+        check: CrossLineCheck,
+        parts: Parts,
+        log: IssueLog,
+        path: str,
+    ) -> None:
         steps, records = self._steps, self._records
         for batch in reader:
             if not isinstance(batch, Rows):
                 check.observe(batch, reader.rejected)
-                part = parts.place(batch)
-                if batch.event == "train_step":
-                    steps.add_event(batch, part, path)
+                event = _with_small_step(batch, log, path)
+                part = parts.place(event)
+                if event.event == "train_step":
+                    steps.add_event(event, part, path)
                 else:
-                    records.add(batch, part, path)
+                    records.add(event, part, path)
                 continue
             check.observe_rows(batch, reader.rejected)
-            whole = parts.place_rows(batch)
+            whole = parts.place_rows(batch) if max(batch.steps) <= INT64_MAX else None
             if whole is not None:
                 steps.add_rows(batch, whole, path)
                 continue
             for event in batch.events():
-                steps.add_event(event, parts.place(event), path)
+                small = _with_small_step(event, log, path)
+                steps.add_event(small, parts.place(small), path)
 
     def tables(self) -> Tables:
         """The tables of all files that were added; nothing can be added after it."""

@@ -84,9 +84,12 @@ def _places(table: Any, known: Any) -> Any:
     for number, row in enumerate(_keys(known)):
         lookup[paths[row["path"]] * width + row["part"]] = number
     # Strings are compared once a distinct value, not once a row.
-    encoded = table["path"].combine_chunks().dictionary_encode()
-    codes = np.array([paths[path] for path in encoded.dictionary.to_pylist()], dtype=np.int64)
-    return pa.array(lookup[codes[encoded.indices.to_numpy()] * width + table["part"].to_numpy()])
+    found: list[Any] = []
+    for chunk in table["path"].chunks:
+        encoded = chunk.dictionary_encode()
+        codes = np.array([paths[path] for path in encoded.dictionary.to_pylist()], dtype=np.int64)
+        found.append(codes[encoded.indices.to_numpy()])
+    return pa.array(lookup[np.concatenate(found) * width + table["part"].to_numpy()])
 
 
 def _keys(parts: Any) -> list[dict[str, Any]]:

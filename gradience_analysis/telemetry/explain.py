@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import jsonschema
 
-from gradience_schema import EVENT_TYPES, load_schema, registry
+from gradience_schema import EVENT_TYPES, load_schema, registry, schema_files
 
 MAX_FAULTS = 5
 # A megabyte has room for half a million faults, and jsonschema takes its time for each.
@@ -43,8 +43,31 @@ def explain(record: Mapping[str, Any]) -> list[Fault]:
 
 @functools.cache
 def _validator(event: str | None) -> Any:
-    # A known event is held against its own schema: an error of the dispatching root would speak of branches.
-    return jsonschema.Draft202012Validator(load_schema(event), registry=cast("Any", registry()))
+    """A validator for one known event, or for any record that has none.
+
+    Envelope and payload are merged into one schema: the library follows a reference anew for every record, which takes
+    longer than all the rest. The event's own schema, because an error of the dispatching root would speak of branches.
+    """
+    envelope = schema_files()["envelope.schema.json"]
+    if event is None:
+        return jsonschema.Draft202012Validator(envelope, registry=cast("Any", registry()))
+    whole = load_schema(event)
+    payload = whole["$defs"]["payload"]
+    # What both speak of must satisfy both.
+    shared = {
+        name: {"allOf": [envelope["properties"][name], rules]}
+        for name, rules in payload["properties"].items()
+        if name in envelope["properties"]
+    }
+    merged = {
+        **payload,
+        "$id": whole["$id"],
+        "$defs": whole["$defs"],
+        "type": envelope["type"],
+        "required": [*envelope["required"], *payload.get("required", ())],
+        "properties": {**envelope["properties"], **payload["properties"], **shared},
+    }
+    return jsonschema.Draft202012Validator(merged, registry=cast("Any", registry()))
 
 
 def _fault(error: Any) -> Fault:

@@ -51,7 +51,7 @@ def find_files(path: Path) -> list[TelemetryFile]:
         InputError: The path cannot be read.
         NoTelemetryError: The directory holds no telemetry.
     """
-    if path.is_dir():
+    if _is_folder(path):
         return _in_directory(path)
     given = _peek(path)
     if given.run_id is None:
@@ -95,6 +95,13 @@ def _listing(folder: Path, names: tuple[str, ...] = SUFFIXES) -> list[Path]:
 
 def _foreign(path: Path) -> TelemetryFile:
     return TelemetryFile(path, path.name, 0, 0, path.name, path.stat().st_mtime)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False  # opening it says what is wrong with it
 
 
 def name_parts(path: Path) -> tuple[str, int, int]:

@@ -223,7 +223,7 @@ def test_message_names_pointer_and_keyword(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "word"),
     [
-        (gzip.compress("\ufeff{}\n".encode("utf-16-le")), "UTF-16"),
+        (gzip.compress("\ufeff{}\n".encode("utf-16-le"), mtime=0), "UTF-16"),
         ("\ufeff{}\n".encode("utf-16-le"), "UTF-16"),
         ("\ufeff{}\n".encode("utf-16-be"), "UTF-16"),
         ("{}\n".encode("utf-16-le"), "UTF-16"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ START = Place(1)
 
 def run_id_of(path: Path) -> str:
     """A UUID made of the resolved path: it stays while the file grows, and no other file has it."""
-    return str(uuid.uuid5(_NAMESPACE, str(path.resolve())))
+    return str(uuid.uuid5(_NAMESPACE, os.path.realpath(path)))
 
 
 class RunStream:
