@@ -3,7 +3,8 @@
     .venv/bin/python scripts/bench_results.py [NAME...]
 
 Each script of benchmarks/ prints our figure beside the peers' from one run on one machine, so that a reader can compare
-ratios; nothing is kept from an earlier run. A name that starts with `_` is a module the scripts share, not a benchmark.
+ratios. With names, the sections of the others stay as they are. A name that starts with `_` is a module the scripts
+share, not a benchmark.
 A script that fails is named in the file with the end of its error, and the exit code is 1.
 """
 
@@ -21,7 +22,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"
 TIMEOUT_S = 3600
-SHOWN = ("orjson", "msgspec", "jsonschema", "pandas", "torch", "transformers", "tensorboardX", "trackio")
+SHOWN = (
+    *("orjson", "msgspec", "jsonschema", "jsonschema-rs", "fastjsonschema", "pandas", "pyarrow", "polars", "duckdb"),
+    *("torch", "transformers", "tensorboardX", "trackio"),
+)
 
 
 def main(names: list[str]) -> int:
@@ -32,17 +36,23 @@ def main(names: list[str]) -> int:
         if unknown:
             sys.exit(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(path.stem for path in scripts)}")
         scripts = [path for path in scripts if path.stem in names]
-    sections = []
+    target = FOLDER / "results.md"
+    sections = kept(target) if names else {}
     failures = 0
     for script in scripts:
         print(f"benchmarks/{script.name} ...", file=sys.stderr, flush=True)
-        text, failed = section(script)
-        sections.append(text)
+        sections[script.stem], failed = section(script)
         failures += failed
-    target = FOLDER / "results.md"
-    target.write_text(header() + "".join(sections), encoding="utf-8")
+    target.write_text(header() + "".join(text for _, text in sorted(sections.items())), encoding="utf-8")
     print(f"wrote {target.relative_to(ROOT)}: {len(scripts)} benchmarks, {failures} failed", file=sys.stderr)
     return 1 if failures else 0
+
+
+def kept(target: Path) -> dict[str, str]:
+    """The sections of an earlier run, by the name of their benchmark."""
+    text = target.read_text(encoding="utf-8") if target.exists() else ""
+    parts = text.split("\n## ")[1:]
+    return {part.split("\n", 1)[0]: f"\n## {part}" for part in parts}
 
 
 def section(script: Path) -> tuple[str, bool]:
@@ -63,7 +73,10 @@ def section(script: Path) -> tuple[str, bool]:
     except subprocess.TimeoutExpired:
         output, error, code = "", f"stopped after {TIMEOUT_S} s", 1
     seconds = time.monotonic() - started
-    lines = [f"\n## {script.stem}\n", f"`python benchmarks/{script.name}`, {seconds:.0f} s\n"]
+    lines = [
+        f"\n## {script.stem}\n",
+        f"`python benchmarks/{script.name}`, {datetime.now(UTC):%Y-%m-%d}, {seconds:.0f} s\n",
+    ]
     if output.strip():
         lines.append(output.rstrip() + "\n" if is_markdown(output) else fenced(output))
     if code:
