@@ -1,0 +1,223 @@
+"""R14: exit codes as documented, never a traceback on bad input, and never 0 for a file without a valid event."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradience_cli.app import COMMANDS
+from tests.cli.command import Result, gradience, in_own_process
+from tests.reliability import bad_inputs
+from tests.reliability.bad_inputs import EVENTS, NONE
+
+CLEAN, FINDINGS, USAGE, INCONCLUSIVE = 0, 1, 2, 3
+CODES = {CLEAN, FINDINGS, USAGE, INCONCLUSIVE}
+# For each module of commands the ways to call it with an input: {} is the input, {new} a path that does not exist.
+READING: dict[str, Sequence[str]] = {
+    "monitor": ("monitor {} --json --verbose", "monitor {}", "monitor {} --strict-schema --fail-on warning"),
+    "validate": (
+        *("validate {}", "validate {} --json", "validate {} --strict --format junit", "validate {} --format github"),
+        *("validate {} --format sarif", "validate {} --no-cross-line --max-issues 0"),
+    ),
+    "import_": (
+        *("import {} --out {new}.jsonl", "import {} --out {new}.jsonl --json"),
+        *(
+            f"import {{}} --out {{new}}.jsonl --from {name}"
+            for name in ("hf-trainer-state", "lightning-csv", "early-flat")
+        ),
+    ),
+    "runs": ("runs {} --json", "runs {}", "runs {} --format csv", "runs {} --where r>=4 --sort final_loss"),
+    "ingest": (
+        "ingest {} --store {new}",
+        "ingest {} --store {new} --json",
+        "ingest {good} {} --store {new} --workers 1",
+    ),
+}
+# Commands that read no telemetry, each with calls that are wrong.
+WRONG: dict[str, Sequence[str]] = {
+    "demo": (
+        *("demo --max-steps 0", "demo --max-steps x", "demo --seed -1", "demo --guard", "demo --inject-nan"),
+        *("demo --inject-step 3", "demo --out {file}/below", "demo extra"),
+    ),
+    "schema": (
+        *(
+            "schema show trainstep",
+            "schema show ../v1",
+            "schema export {file}",
+            "schema export {file}/below",
+            "schema show a b",
+        ),
+        "schema nonsense",
+    ),
+    "monitor": (
+        "monitor",
+        "monitor {file} --fail-on x",
+        "monitor {file} --format x",
+        "monitor {file} --gap-threshold x",
+    ),
+    "validate": (
+        "validate",
+        "validate {file} --skip-rule x",
+        "validate {file} --max-issues -1",
+        "validate {file} --format x",
+    ),
+    "import_": (
+        "import",
+        "import {file}",
+        "import - --out {file}.x.jsonl",
+        "import {file} --out {file} --from nonsense",
+    ),
+    "runs": (
+        "runs",
+        "runs {file} --where (",
+        "runs {file} --where 1+",
+        "runs {file} --sort nosuch",
+        "runs {file} --limit -1",
+    ),
+    "ingest": ("ingest", "ingest {file}", "ingest {file} --store {file}", "ingest {file} --store {file}/below"),
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
+    """One file of each kind."""
+    return bad_inputs.make(tmp_path_factory.mktemp("inputs"))
+
+
+def names() -> list[str]:
+    """Kinds of bad input."""
+    return [*bad_inputs._with_events(), *bad_inputs._without_events(), *bad_inputs._containers(), *NO_FILES]
+
+
+NO_FILES = (
+    *("missing", "fifo", "socket", "folder", "loop", "dangling", "zero", "tty", "null", "a file that fails to read"),
+    *("a name too long", "a path below a file"),
+)
+
+
+def check(result: Result, command: str) -> None:
+    """What holds for every call: a known exit code, no traceback, nothing that steers a terminal, JSON that is JSON."""
+    assert result.returncode in CODES
+    assert "Traceback" not in result.stdout + result.stderr
+    # CSV into a pipe is data for a program, and has the text as it is.
+    assert "csv" in command or not re.search(
+        "[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]", result.stdout + result.stderr
+    )
+    if result.returncode == USAGE:
+        assert result.stderr.strip()
+    if "--json" in command and result.stdout.strip():
+        json.loads(result.stdout, parse_constant=_refuse)
+
+
+def _refuse(token: str) -> Any:
+    raise AssertionError(f"{token} is not JSON")
+
+
+def call(command: str, path: Path, new: Path, good: Path) -> Result:
+    """Run a command line of the table."""
+    words = [
+        word.replace("{new}", str(new)).replace("{good}", str(good)).replace("{}", str(path))
+        for word in command.split()
+    ]
+    return gradience(*words)
+
+
+def test_every_command_is_in_the_table() -> None:
+    """Given the commands of the application, when looked up here, then each has its bad input."""
+    assert set(COMMANDS) <= set(WRONG)
+    assert set(COMMANDS) - {"demo", "schema"} <= set(READING)
+
+
+def cases() -> list[Any]:
+    """Every call with every input: the first of each command always, the others in the long version."""
+    found: list[Any] = []
+    for module in COMMANDS:
+        for place, command in enumerate(READING.get(module, ())):
+            for name in names():
+                marks = [pytest.mark.soak] if place else []
+                found.append(pytest.param(command, name, id=f"{command}-{name}", marks=marks))
+    return found
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("command", "name"), cases())
+def test_bad_input(
+    inputs: dict[str, tuple[Path, str]], tmp_path: Path, command: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given any bad input, when a command reads it, then it ends with an exit code that says so, and no traceback."""
+    monkeypatch.setenv("COLUMNS", "200")
+    path, what = inputs[name]
+    result = call(command, path, tmp_path / "new", inputs["BOM"][0])
+    check(result, command)
+    if what != EVENTS:
+        assert result.returncode != CLEAN
+    if what not in {EVENTS, NONE}:
+        assert result.returncode == USAGE
+        assert result.stderr.count("\n") >= 1
+    assert not list(tmp_path.glob("new*")) or command.startswith(("import", "ingest"))
+
+
+@pytest.mark.parametrize("command", [call for name in COMMANDS for call in WRONG[name]])
+def test_wrong_call(tmp_path: Path, command: str) -> None:
+    """Given arguments that make no sense, when run, then the exit code is 2, with a sentence on stderr."""
+    file = tmp_path / "run.jsonl"
+    file.write_bytes(bad_inputs.healthy())
+    result = gradience(*(word.replace("{file}", str(file)) for word in command.split()))
+    check(result, command)
+    assert result.returncode == USAGE
+    assert file.read_bytes() == bad_inputs.healthy()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("BOM", CLEAN),
+        ("duplicate keys", CLEAN),
+        ("NaN", CLEAN),
+        ("backward steps", CLEAN),
+        ("lone surrogates", CLEAN),
+        ("unknown events only", FINDINGS),
+        ("a byte 0xFF", FINDINGS),
+        ("brackets", FINDINGS),
+        ("a 5000-digit integer", FINDINGS),
+        ("a 400-digit ts", FINDINGS),
+        ("ts x", FINDINGS),
+        ("run_id list", FINDINGS),
+        ("event object", FINDINGS),
+        ("no event field", FINDINGS),
+        ("many bad lines", FINDINGS),
+        ("NUL block", FINDINGS),
+        ("a line over the cap", FINDINGS),
+        ("a cut-off gzip", FINDINGS),
+        ("empty", FINDINGS),
+        ("text", FINDINGS),
+        ("telemetry v2", FINDINGS),
+        ("UTF-16", USAGE),
+        ("fifo", USAGE),
+        ("zero", USAGE),
+    ],
+)
+def test_validate_tells_tolerated_from_refused(inputs: dict[str, tuple[Path, str]], name: str, code: int) -> None:
+    """Given a bad input, when validated, then tolerated is 0, lost is 1, and unreadable is 2."""
+    assert gradience("validate", inputs[name][0]).returncode == code
+
+
+def test_an_odd_counter_hides_no_abort(inputs: dict[str, tuple[Path, str]]) -> None:
+    """Given a guard record whose counter is a string, when monitored, then the abort after it is still a finding."""
+    result = gradience("monitor", inputs["n_rollbacks x"][0], "--fail-on", "error", "--json")
+    assert result.returncode == FINDINGS
+    assert "GUARD_ABORT" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["a byte 0xFF", "brackets", "fifo", "UTF-16", "a file that fails to read"])
+def test_the_same_in_a_process_of_its_own(inputs: dict[str, tuple[Path, str]], name: str) -> None:
+    """Given a bad input, when the installed entry point reads it, then its exit code is the one of the table."""
+    path = inputs[name][0]
+    result = in_own_process("validate", path)
+    assert result.returncode == gradience("validate", path).returncode
+    assert "Traceback" not in result.stderr
