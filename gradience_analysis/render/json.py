@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from gradience_analysis.model import Report
+from gradience_analysis.model.pointer import pointer_part
 
 MAX_DEPTH = 64
 _TOO_DEEP = f"(nested deeper than {MAX_DEPTH} levels)"
@@ -34,13 +35,10 @@ def _strict(value: Any, pointer: str, nonfinite: dict[str, str], depth: int) -> 
     if isinstance(value, Mapping):
         entries = cast("Mapping[Any, Any]", value).items()
         return {
-            str(key): _strict(item, f"{pointer}/{_escape(str(key))}", nonfinite, depth + 1) for key, item in entries
+            str(key): _strict(item, f"{pointer}/{pointer_part(str(key))}", nonfinite, depth + 1)
+            for key, item in entries
         }
     if isinstance(value, list | tuple):
         items = cast("list[Any]", value)
         return [_strict(item, f"{pointer}/{place}", nonfinite, depth + 1) for place, item in enumerate(items)]
     return value
-
-
-def _escape(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from gradience_analysis.model.pointer import pointer_part
+
 _ANY: Any = msgspec.json.Decoder()
 # One long key above many values would make pointers that are thousands of times as long as the line.
 _MAX_POINTERS_CHARS = 4 << 20
@@ -102,7 +104,7 @@ def repeated_keys(data: bytes) -> list[tuple[str, str | None]]:
 
     json.loads(data, object_pairs_hook=pairs)  # the outermost object comes last
     *inner, outer = found or [[]]
-    return [*((key, f"/{_escape(key)}") for key in outer), *((key, None) for keys in inner for key in keys)]
+    return [*((key, f"/{pointer_part(key)}") for key in outer), *((key, None) for keys in inner for key in keys)]
 
 
 def _colons(value: Any) -> int:
@@ -197,7 +199,7 @@ class _Level(NamedTuple):
 def _pointer(stack: list[_Level], key: Any) -> str:
     """The JSON pointer of an entry of the last level; the first two are the root's own list and the root."""
     keys = [*(level.key for level in stack[2:]), key] if len(stack) > 1 else []
-    return "".join(f"/{_escape(str(key))}" for key in keys)
+    return "".join(f"/{pointer_part(str(key))}" for key in keys)
 
 
 def _tolerated(nonfinite: list[str], surrogate: str | None, token: str) -> list[Tolerated]:
@@ -240,7 +242,3 @@ def _without_surrogates(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _escape(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")

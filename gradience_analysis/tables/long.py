@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from gradience_analysis.model import Event, canonical_split
+from gradience_analysis.model.pointer import pointer_part
 from gradience_analysis.tables.arrow import pa
 from gradience_analysis.tables.layout import SCHEMAS
 from gradience_analysis.tables.parts import Part
@@ -72,15 +73,11 @@ def _strict(value: Any, pointer: str, marks: dict[str, str]) -> Any:
         return None
     if isinstance(value, Mapping):
         entries = cast("Mapping[str, Any]", value).items()
-        return {key: _strict(item, f"{pointer}/{_escape(key)}", marks) for key, item in entries}
+        return {key: _strict(item, f"{pointer}/{pointer_part(key)}", marks) for key, item in entries}
     if isinstance(value, list):
         items = enumerate(cast("list[Any]", value))
         return [_strict(item, f"{pointer}/{place}", marks) for place, item in items]
     return value
-
-
-def _escape(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _flat(

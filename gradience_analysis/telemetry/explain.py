@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import jsonschema
 
+from gradience_analysis.model.pointer import pointer_part
 from gradience_schema import EVENT_TYPES, load_schema, registry, schema_files
 
 MAX_FAULTS = 5
@@ -71,7 +72,7 @@ def _validator(event: str | None) -> Any:
 
 
 def _fault(error: Any) -> Fault:
-    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error.absolute_path)
+    pointer = "".join(f"/{pointer_part(str(part))}" for part in error.absolute_path)
     keyword = str(error.validator)
     return Fault(_CODES.get(keyword, "bad_value"), _sentence(error, pointer or "the record"), pointer, keyword)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias, cast
 
 from gradience_analysis.model import Event
+from gradience_analysis.model.pointer import pointer_part
 from gradience_analysis.telemetry.batches import Rows
 from gradience_analysis.telemetry.rowshape import RowShape
 from gradience_schema import Severity
@@ -305,7 +306,7 @@ class MetricKeepsItsType:
             key = hash((event, owner, name))
             first = self._types.get(key, kind) if len(self._types) >= _MAX_NAMES else self._types.setdefault(key, kind)
             if kind != first and {kind, first} != {"number", "array"}:
-                yield f"{name[:80]} was a {first} before and is a {kind} here.", f"{at}/{name}"
+                yield f"{name[:80]} was a {first} before and is a {kind} here.", f"{at}/{pointer_part(name)}"
 
     def passes(self, rows: Rows, rejected: int) -> bool:
         """See `Rule`."""
@@ -341,7 +342,7 @@ class NumberIsNoString:
         values: Mapping[str, Any] = event.payload["metrics"] if inside else event.payload
         for name, value in values.items():
             if isinstance(value, str) and _NUMBER.match(value):
-                pointer = f"{'/metrics' if inside else ''}/{name}"
+                pointer = f"{'/metrics' if inside else ''}/{pointer_part(name)}"
                 if hash(pointer) not in self._reported and len(self._reported) < _MAX_NAMES:
                     self._reported.add(hash(pointer))
                     yield f"{name[:80]} is the string {value[:40]!r}, not a number; it is kept as text.", pointer

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gradience_analysis.importers.rows.values import as_step, escape, fit, nonfinite_pointers, read_strings
+from gradience_analysis.importers.rows.values import as_step, fit, nonfinite_pointers, read_strings
 from gradience_analysis.model import Event, Issue
+from gradience_analysis.model.pointer import pointer_part
 from gradience_schema import Severity
 
 _NAMESPACE = uuid.UUID("6f1f2a3e-5d0c-5b7e-9a64-0f6f5a1b7c2d")
@@ -115,7 +116,7 @@ class RunStream:
         if step is None:
             what = "names no step" if raw is None else f"has a {step_name} that is no step: {str(raw)[:80]!r}"
             issues.append(
-                self.issue("no_step", Severity.WARNING, f"{what}; step is null.", at, f"/{escape(step_name)}")
+                self.issue("no_step", Severity.WARNING, f"{what}; step is null.", at, f"/{pointer_part(step_name)}")
             )
             if raw is not None:
                 fields[step_name] = raw
@@ -159,7 +160,7 @@ class RunStream:
         for field in fitted.misfits:
             value = str(fields[field])[:80]
             message = f"{field} is {value!r}, which v1 does not take there; kept as x_{field}."
-            yield self.issue("unfit_value", Severity.WARNING, message, at, f"/{escape(field)}")
+            yield self.issue("unfit_value", Severity.WARNING, message, at, f"/{pointer_part(field)}")
         if name == "run_end":
             self._ended = True
         yield self._envelope(name, step, fitted.payload, at, ts)
@@ -194,4 +195,4 @@ class RunStream:
         shown = ", ".join(name[:80] for name in names[:_NAMED])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         message = f"numbers written as strings, read as numbers: {shown}{more}."
-        return self.issue("string_number", Severity.WARNING, message, at, f"/{escape(names[0])}")
+        return self.issue("string_number", Severity.WARNING, message, at, f"/{pointer_part(names[0])}")

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
+from gradience_analysis.model.pointer import pointer_part
+
 RESERVED = frozenset(
     {
         *("schema", "ts", "run_id", "event", "step", "seq"),
@@ -95,7 +97,7 @@ def fit(event: str, fields: Mapping[str, Any], taken: Mapping[str, Any] | None =
             target = f"x_{name}"
             while target in payload or target in fields:
                 target = f"x_{target}"
-            renamed[f"/{escape(target)}"] = name
+            renamed[f"/{pointer_part(target)}"] = name
         payload[target] = value
     return Fitted(payload | {"renamed": renamed} if renamed else payload, misfits)
 
@@ -114,7 +116,7 @@ def _fits(event: str, name: str, value: object) -> bool:
 def nonfinite_pointers(payload: Mapping[str, Any]) -> tuple[str, ...]:
     """JSON pointers of the values in a payload that are NaN or infinite."""
     found: list[str] = []
-    pending: list[tuple[str, Any]] = [(f"/{escape(name)}", value) for name, value in payload.items()]
+    pending: list[tuple[str, Any]] = [(f"/{pointer_part(name)}", value) for name, value in payload.items()]
     while pending:
         pointer, value = pending.pop()
         if isinstance(value, float):
@@ -122,13 +124,8 @@ def nonfinite_pointers(payload: Mapping[str, Any]) -> tuple[str, ...]:
                 found.append(pointer)
         elif isinstance(value, dict):
             members = cast("dict[str, Any]", value).items()
-            pending.extend((f"{pointer}/{escape(name)}", member) for name, member in members)
+            pending.extend((f"{pointer}/{pointer_part(name)}", member) for name, member in members)
         elif isinstance(value, list):
             items = enumerate(cast("list[Any]", value))
             pending.extend((f"{pointer}/{index}", item) for index, item in items)
     return tuple(sorted(found))
-
-
-def escape(name: str) -> str:
-    """A field name as a part of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
