@@ -209,7 +209,7 @@ TOLERANT: Final = {"duckdb_tolerant": Reader("duckdb, columns given, ignore_erro
 
 def reported(result: Any) -> list[int] | None:
     """Lines that a result says something is wrong with; None when it has no place to say so."""
-    from gradience_analysis.tables.layout import Tables
+    from gradience_analysis.tables.bundle import Tables
 
     if isinstance(result, tuple):
         first, second = result
@@ -288,7 +288,7 @@ def _equal(value: object, truth: object) -> bool:
 
 def _names(table: Any) -> set[str]:
     """The keys that have a place in a result."""
-    from gradience_analysis.tables.layout import Tables
+    from gradience_analysis.tables.bundle import Tables
 
     if isinstance(table, Tables):
         inside = {name for text in table.records["payload"].to_pylist() for name in json.loads(text)}
@@ -303,7 +303,7 @@ def _length(table: Any) -> int:
 
 def _column(table: Any, name: str, lines: int) -> list[Any]:
     """The values of a column, the nth being that of the nth line."""
-    from gradience_analysis.tables.layout import Tables
+    from gradience_analysis.tables.bundle import Tables
 
     if isinstance(table, Tables):
         values: list[Any] = [None] * lines

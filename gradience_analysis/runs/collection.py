@@ -16,7 +16,7 @@ from gradience_analysis.runs.pivot import Aggregate, pivot_table
 from gradience_analysis.runs.summary import FINDINGS as COUNTS
 from gradience_analysis.runs.summary import NEEDED, summary, with_findings
 from gradience_analysis.store.contents import Finding
-from gradience_analysis.tables.layout import Tables
+from gradience_analysis.tables.bundle import Tables
 from gradience_analysis.tables.segments import analysis_view, segments
 
 if TYPE_CHECKING:

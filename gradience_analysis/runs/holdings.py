@@ -12,8 +12,9 @@ from gradience_analysis.runs.progress import Bar, ProgressOption
 from gradience_analysis.runs.reading import of_runs
 from gradience_analysis.store import Store
 from gradience_analysis.store.contents import Finding
+from gradience_analysis.tables.bundle import Tables
 from gradience_analysis.tables.columns import TEXT
-from gradience_analysis.tables.layout import SCHEMAS, Tables
+from gradience_analysis.tables.layout import SCHEMAS
 
 Wanted: TypeAlias = "Mapping[str, Collection[str] | None]"
 """Which tables are wanted, and which of their columns; None for all of them."""

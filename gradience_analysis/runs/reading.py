@@ -12,7 +12,8 @@ from gradience_analysis.model import Issue
 from gradience_analysis.runs.progress import Bar
 from gradience_analysis.sources.opening import open_regular
 from gradience_analysis.tables.arrow import pa, pc
-from gradience_analysis.tables.layout import ISSUE_COUNTS, ISSUES, SCHEMAS, Tables
+from gradience_analysis.tables.bundle import Tables
+from gradience_analysis.tables.layout import ISSUE_COUNTS, ISSUES, SCHEMAS
 from gradience_analysis.tables.read_file import TableBuilder
 from gradience_analysis.workers.pool import Pool, batched, workers_for
 from gradience_schema import SCHEMA_ID, Severity

@@ -14,8 +14,8 @@ from gradience_analysis.runs.gaps import EvalRow, gap_of
 from gradience_analysis.runs.holdings import Wanted
 from gradience_analysis.store.contents import Finding
 from gradience_analysis.tables.arrow import pa, pc
+from gradience_analysis.tables.bundle import Tables
 from gradience_analysis.tables.columns import column
-from gradience_analysis.tables.layout import Tables
 from gradience_analysis.tables.segments import segments
 from gradience_analysis.telemetry.restore import restore_nonfinite
 from gradience_analysis.telemetry.signals import Gap

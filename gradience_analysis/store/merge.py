@@ -12,8 +12,9 @@ import numpy as np
 from gradience_analysis.store.contents import OF_RUNS, STORED, Source, columns_of, type_named
 from gradience_analysis.store.place import bucket_of
 from gradience_analysis.tables.arrow import pa, pc
+from gradience_analysis.tables.bundle import Tables
 from gradience_analysis.tables.columns import TEXT, concat_steps, in_layout
-from gradience_analysis.tables.layout import STEPS, Tables
+from gradience_analysis.tables.layout import STEPS
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from gradience_analysis.store.parquet import DamagedFileError, read_part
 from gradience_analysis.store.place import MANIFEST, PENDING, bucket_of, part_name
 from gradience_analysis.store.swap import at_rest
 from gradience_analysis.tables.arrow import pa, pc
+from gradience_analysis.tables.bundle import Tables
 from gradience_analysis.tables.columns import TEXT, concat_steps
-from gradience_analysis.tables.layout import SCHEMAS, Tables
+from gradience_analysis.tables.layout import SCHEMAS
 
 _PATH = ("path",)
 

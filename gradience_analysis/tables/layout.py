@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Final, Self
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gradience_analysis.tables.arrow import pa
 
@@ -134,43 +133,3 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     "files": FILES,
 }
 """Every table, by name. All of them have exactly these columns, but for `steps`, which may have more."""
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The tables of one file or of many; nothing superseded is left out, nothing is converted.
-
-    Attributes:
-        steps: As `STEPS`, and so on for each.
-    """
-
-    steps: Any
-    evals: Any
-    metrics: Any
-    alerts: Any
-    records: Any
-    parts: Any
-    issues: Any
-    issue_counts: Any
-    bad_lines: Any
-    files: Any
-
-    @classmethod
-    def empty(cls) -> Self:
-        """All tables, without a row."""
-        return cls(**{name: schema.empty_table() for name, schema in SCHEMAS.items()})
-
-    @classmethod
-    def concat(cls, tables: Iterable[Tables]) -> Self:
-        """Tables of several files one below the other, in the order given."""
-        from gradience_analysis.tables.columns import concat_steps
-
-        several = list(tables)
-        if not several:
-            return cls.empty()
-        joined = {
-            field.name: pa.concat_tables([getattr(one, field.name) for one in several])
-            for field in fields(cls)
-            if field.name != "steps"
-        }
-        return cls(steps=concat_steps([one.steps for one in several]), **joined)

@@ -8,7 +8,8 @@ from typing import Any
 from gradience_analysis.errors import InputError, NoTelemetryError
 from gradience_analysis.model import Event, Issue
 from gradience_analysis.sources.lines import Line
-from gradience_analysis.tables.layout import SCHEMAS, Tables
+from gradience_analysis.tables.bundle import Tables
+from gradience_analysis.tables.layout import SCHEMAS
 from gradience_analysis.tables.long import Records, table_of
 from gradience_analysis.tables.parts import Parts
 from gradience_analysis.tables.steps import StepRows

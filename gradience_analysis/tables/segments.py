@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from gradience_analysis.tables.arrow import pa, pc
-from gradience_analysis.tables.layout import Tables
+from gradience_analysis.tables.bundle import Tables
 from gradience_analysis.tables.parts import segments_of
 from gradience_analysis.telemetry.ordering import first_step, limits
 

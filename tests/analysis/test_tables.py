@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gradience_analysis.errors import NoTelemetryError
-from gradience_analysis.tables.layout import SCHEMAS, Tables
+from gradience_analysis.tables.bundle import Tables
+from gradience_analysis.tables.layout import SCHEMAS
 from gradience_analysis.tables.read_file import TableBuilder, read_file
 from gradience_analysis.tables.segments import analysis_view
 from gradience_analysis.telemetry.assemble import load_run

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gradience_analysis.tables.layout import SCHEMAS, Tables
+from gradience_analysis.tables.bundle import Tables
+from gradience_analysis.tables.layout import SCHEMAS
 from gradience_analysis.tables.read_file import read_file
 from tests.analysis.records import end, evaluation, numbered, record, start, train, write
 
