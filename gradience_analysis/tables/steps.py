@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any, Final, cast
 
 import numpy as np
@@ -117,22 +118,28 @@ class StepRows:
         starts = np.cumsum(counts) - counts
         line = np.arange(self._flushed) + np.repeat(np.array(lines) - starts, counts)
         return {
-            "path": _repeated(paths, counts),
+            "path": _repeated(paths, numbers),
             "part": pa.array(np.repeat(np.array(parts, dtype=np.int32), counts)),
             "line": pa.array(line),
-            "run_id": _repeated(run_ids, counts),
+            "run_id": _repeated(run_ids, numbers),
         }
 
 
-def _repeated(texts: Sequence[str], counts: Any) -> Any:
+def _repeated(texts: Sequence[str], counts: Sequence[int]) -> Any:
     """Each text as often as its count says, in pieces: one array holds no more than 2 GiB of text."""
-    different = list(dict.fromkeys(texts))
-    place: Mapping[str, int] = {text: index for index, text in enumerate(different)}
-    rows = np.repeat([place[text] for text in texts], counts)
-    piece = max(1, _PIECE_BYTES // max(1, *(len(text.encode()) for text in different)))
-    values = pa.array(different, pa.string())
-    pieces = [values.take(pa.array(rows[start : start + piece])) for start in range(0, len(rows), piece)]
-    return pa.chunked_array(pieces, pa.string())
+    pieces: list[Any] = []
+    held: list[Any] = []
+    size = 0
+    for text, group in groupby(zip(texts, counts, strict=True), key=itemgetter(0)):
+        rows, width = sum(number for _, number in group), max(1, len(text.encode()))
+        while rows:
+            number = min(rows, max(1, _PIECE_BYTES // width))
+            if held and size + number * width > _PIECE_BYTES:
+                pieces.append(pa.concat_arrays(held))
+                held, size = [], 0
+            held.append(pa.repeat(pa.scalar(text, pa.string()), number))
+            rows, size = rows - number, size + number * width
+    return pa.chunked_array([*pieces, pa.concat_arrays(held)], pa.string())
 
 
 def _columns_of_rows(records: list[Any], shape: RowShape) -> dict[str, tuple[Sequence[Any], bool]]:

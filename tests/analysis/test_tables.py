@@ -197,6 +197,17 @@ def test_a_file_that_was_appended_to_is_split(tmp_path: Path) -> None:
     assert load_run(path).steps["loss"].tolist() == view["loss"].to_pylist()
 
 
+def test_text_of_more_than_one_array_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more text than an Arrow array may hold, when read, then it stands in several, each row with its own."""
+    monkeypatch.setattr("gradience_analysis.tables.steps._PIECE_BYTES", 40)
+    records = [record("train_step", step, step, loss=1.0) | {"run_id": f"r{step // 7}"} for step in range(100)]
+    path = write(tmp_path / "run.jsonl", records)
+    steps = read_file(path).steps
+    assert steps["run_id"].to_pylist() == [item["run_id"] for item in records]
+    assert steps["path"].to_pylist() == [str(path)] * 100
+    assert steps["run_id"].num_chunks > 3
+
+
 def test_every_bad_line_is_kept(tmp_path: Path) -> None:
     """Given a file with damaged lines, when read for the store, then bytes and place of each are in the side table."""
     good = [json.dumps(record("train_step", s, s, loss=1.0)).encode() for s in range(300)]
