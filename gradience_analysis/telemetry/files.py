@@ -14,10 +14,10 @@ from gradience_analysis.sources.decode import decode_strict
 from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES
 from gradience_analysis.sources.opening import open_regular
 from gradience_analysis.telemetry.foreign import foreign_format
+from gradience_analysis.telemetry.paths import SUFFIXES
 from gradience_schema import SCHEMA_ID
 
 _NAME = re.compile(r"^(?P<stem>.+?)(?:\.rank(?P<rank>\d{1,9}))?(?:\.(?P<index>\d{1,9}))?\.jsonl(?:\.gz)?$")
-SUFFIXES = (".jsonl", ".jsonl.gz")
 FOREIGN_NAMES = (*SUFFIXES, "trainer_state.json", "metrics.csv")
 _HEAD_LINES = 20
 

@@ -134,11 +134,6 @@ class RowShape:
         return {field.name: f"f{place}" for place, field in enumerate(self.fields)}
 
     @functools.cached_property
-    def steady(self) -> bool:
-        """Whether every field keeps one JSON type."""
-        return all(field.steady for field in self.fields)
-
-    @functools.cached_property
     def texts(self) -> tuple[str, ...]:
         """Attributes of the fields that may hold strings."""
         return tuple(self.attributes[field.name] for field in self.fields if "string" in field.kinds)
