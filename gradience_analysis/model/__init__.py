@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from gradience_analysis.model.event import Event, Issue, IssueCount, Segment
-from gradience_analysis.model.finding import Finding, Measurement, Scalar
-from gradience_analysis.model.report import Block, Cell, Curve, Field, Fields, Note, Notes, Report, Section, Table
+from gradience_analysis.model.finding import Change, Finding, Measurement, Place, Scalar
+from gradience_analysis.model.report import (
+    Block,
+    Cell,
+    Chart,
+    Curve,
+    Field,
+    Fields,
+    Mark,
+    Note,
+    Notes,
+    Report,
+    Section,
+    Table,
+)
 from gradience_analysis.model.run import EvalPoint, Run, as_number, canonical_split, first_number
 from gradience_analysis.model.words import plural
 
 __all__ = [
     "Block",
     "Cell",
+    "Change",
+    "Chart",
     "Curve",
     "EvalPoint",
     "Event",
@@ -19,9 +34,11 @@ __all__ = [
     "Finding",
     "Issue",
     "IssueCount",
+    "Mark",
     "Measurement",
     "Note",
     "Notes",
+    "Place",
     "Report",
     "Run",
     "Scalar",

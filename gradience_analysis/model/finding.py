@@ -12,6 +12,51 @@ Scalar: TypeAlias = "float | int | str | None"
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a run something stands.
+
+    Attributes:
+        step: Optimizer step, or None where a step has no meaning.
+        path: The file; empty when it is in none.
+        line: 1-based line number in it, or None for the whole file.
+    """
+
+    step: int | None = None
+    path: str = ""
+    line: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; every key is always present."""
+        return {"step": self.step, "path": self.path or None, "line": self.line}
+
+    def __str__(self) -> str:
+        step = "" if self.step is None else f"step {self.step:,}"
+        where = self.path if self.line is None else f"{self.path}:{self.line}" if self.path else f"line {self.line}"
+        return f"{step} ({where})" if step and where else step or where
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One setting to try another value of.
+
+    Attributes:
+        setting: Its name as in the configuration, such as `lora.r`.
+        current: Its value now, in words.
+        suggested: The value or range to try, in words.
+        why: One sentence.
+    """
+
+    setting: str
+    current: str
+    suggested: str
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; every key is always present."""
+        return {"setting": self.setting, "current": self.current, "suggested": self.suggested, "why": self.why}
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One quantity taken from a run; it never knows a threshold.
 
@@ -22,6 +67,7 @@ class Measurement:
         source: Which numbers of the run it was taken from.
         reason: Why there is no value and what to log to get one; empty when there is a value.
         details: Further numbers a report or a judgement may use.
+        places: Where in the run it was taken from, or where what it counts stands.
     """
 
     name: str
@@ -30,6 +76,7 @@ class Measurement:
     source: str = ""
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    places: tuple[Place, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; every key is always present."""
@@ -40,6 +87,7 @@ class Measurement:
             "source": self.source,
             "reason": self.reason,
             "details": dict(self.details),
+            "places": [place.to_dict() for place in self.places],
         }
 
 
@@ -51,11 +99,14 @@ class Finding:
         code: Stable slug, such as `generalization_gap`.
         severity: How much it matters.
         message: One sentence.
-        evidence: The numbers, steps and places it rests on.
+        evidence: The numbers it rests on, by name.
         advice: What to try; a hypothesis to test, not an order.
         confidence: 0..1.
         basis: What the confidence rests on.
         caveat: When the finding may be wrong.
+        rule: Id of the rule of the catalogue that it follows, such as `T04`; empty for what is no rule of it.
+        places: Steps and lines that it is about; reports mark the steps in their curves.
+        changes: Settings to try, each with its value now, the suggested one, and why.
     """
 
     code: str
@@ -66,11 +117,15 @@ class Finding:
     confidence: float = 1.0
     basis: str = ""
     caveat: str = ""
+    rule: str = ""
+    places: tuple[Place, ...] = ()
+    changes: tuple[Change, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; every key is always present."""
         return {
             "code": self.code,
+            "rule": self.rule or None,
             "severity": str(self.severity),
             "message": self.message,
             "evidence": dict(self.evidence),
@@ -78,4 +133,6 @@ class Finding:
             "confidence": self.confidence,
             "basis": self.basis,
             "caveat": self.caveat,
+            "places": [place.to_dict() for place in self.places],
+            "changes": [change.to_dict() for change in self.changes],
         }

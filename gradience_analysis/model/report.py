@@ -18,6 +18,36 @@ class Curve:
     label: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place on the x axis of a chart that a remark is about."""
+
+    x: float
+    severity: Severity
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Curves over one axis, for formats that can draw; a terminal shows the sparklines of the tables in its place.
+
+    Attributes:
+        title: What is drawn.
+        y_label: The quantity, with its unit where it has one.
+        curves: The lines, each with its label.
+        marks: Places that findings are about.
+        x_label: What is counted along the x axis.
+        log: Whether y is shown on a logarithmic scale; values that are not above 0 are gaps then.
+    """
+
+    title: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    marks: tuple[Mark, ...] = ()
+    x_label: str = "step"
+    log: bool = False
+
+
 Cell: TypeAlias = "str | Curve"
 
 
@@ -61,7 +91,7 @@ class Notes:
     items: tuple[Note, ...]
 
 
-Block: TypeAlias = Fields | Table | Curve | Notes
+Block: TypeAlias = Fields | Table | Curve | Chart | Notes
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from gradience_analysis.model.event import Event, Issue, IssueCount, Segment
+from gradience_analysis.model.finding import Place
 from gradience_schema import ConfigSnapshot, RunStatus, Severity
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Run:
         issues: Faults that were kept; `issue_counts` counts every one.
         lines_rejected: Lines of its files that gave no event.
         events_missing: Events that gaps in `seq` show to be lost, besides the rejected lines.
+        read_at: Unix seconds when it was read; None when that has no meaning, as for a log without times.
+        writer_alive: Whether the process that wrote it still runs, when that can be told on this machine; else None.
     """
 
     path: str
@@ -90,6 +93,15 @@ class Run:
     issue_counts: tuple[IssueCount, ...] = ()
     lines_rejected: int = 0
     events_missing: int = 0
+    read_at: float | None = None
+    writer_alive: bool | None = None
+
+    def place(self, event: Event) -> Place:
+        """Where one of its records stands."""
+        for segment in (*self.segments, *self.other_ranks):
+            if any(one is event for one in segment.events):
+                return Place(event.step, segment.path, event.line)
+        return Place(event.step)
 
     def of(self, event: str) -> Sequence[Event]:
         """Records of one type in the analysis view, in order."""

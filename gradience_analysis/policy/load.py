@@ -2,56 +2,85 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from gradience_analysis.errors import PolicyError
-from gradience_analysis.policy.model import Policy, Threshold
+from gradience_analysis.policy.model import Policy, Threshold, is_limit
 
 DEFAULT_POLICY = Path(__file__).parent / "v1" / "default.toml"
-_THRESHOLDS = ("generalization_gap", "nonfinite_steps", "events_lost")
+_VERSION = 1
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "value": (int, float),
     "unit": str,
+    "meaning": str,
     "source": str,
     "calibrated": bool,
 }
 
 
-def load_policy(path: Path = DEFAULT_POLICY) -> Policy:
-    """Read a policy file.
+def load_policy(path: Path | None = None) -> Policy:
+    """The default policy, with the limits that a policy file changes.
+
+    A file of one's own names only what it changes, and only `value` of it, with or without the rest:
+
+        version = 1
+        [generalization_gap.ratio]
+        value = 1.3
+
+    Args:
+        path: A policy file; None for the default policy alone.
 
     Raises:
-        PolicyError: The file cannot be read, a threshold is missing or unknown, or has a wrong type.
+        PolicyError: The file cannot be read, names a threshold that does not exist, or a value of the wrong type.
     """
+    default = Policy(_VERSION, {name: _threshold(DEFAULT_POLICY, name, table) for name, table in _read(DEFAULT_POLICY)})
+    if path is None:
+        return default
+    limits: dict[str, float] = {}
+    for name, table in _read(path):
+        value = table.get("value")
+        if not is_limit(value):
+            raise PolicyError(f"{path}: [{name}] value must be a finite number of at least 0, not {value!r}.")
+        _refuse_unknown(path, name, table)
+        limits[name] = cast("float", value)
+    try:
+        return default.with_limits(limits, f"policy file {path}")
+    except PolicyError as error:
+        raise PolicyError(f"{path}: {error.message}", error.remedy) from error
+
+
+def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each threshold of a file: its name and its table."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError(f"The policy file {path} cannot be read: {error}.") from error
-    unknown = sorted(data.keys() - {"version", *_THRESHOLDS})
-    if unknown:
-        raise PolicyError(f"{path}: unknown key {unknown[0]!r}.", f"Known: version, {', '.join(_THRESHOLDS)}.")
-    if data.get("version") != 1:
-        raise PolicyError(f"{path}: version must be 1, not {data.get('version')!r}.")
-    return Policy(1, **{name: _threshold(path, name, data.get(name)) for name in _THRESHOLDS})
+    version = data.pop("version", None)
+    if version != _VERSION:
+        raise PolicyError(f"{path}: version must be {_VERSION}, not {version!r}.", "Write `version = 1` at its top.")
+    for diagnostic, tables in data.items():
+        if not isinstance(tables, dict):
+            raise PolicyError(f"{path}: {diagnostic!r} is no table.", "A threshold is a table: [diagnostic.threshold].")
+        for name, table in cast("dict[str, object]", tables).items():
+            if not isinstance(table, dict):
+                hint = f"A threshold is a table of its own: [{diagnostic}.{name}]."
+                raise PolicyError(f"{path}: {diagnostic}.{name} is no table.", hint)
+            yield f"{diagnostic}.{name}", cast("dict[str, Any]", table)
 
 
-def _threshold(path: Path, name: str, table: object) -> Threshold:
-    if not isinstance(table, dict):
-        raise PolicyError(f"{path}: the table [{name}] is missing.")
-    entries = cast("dict[str, Any]", table)
+def _threshold(path: Path, name: str, table: dict[str, Any]) -> Threshold:
     for key, kind in _TYPES.items():
-        value = entries.get(key)
-        if not isinstance(value, kind) or (key == "value" and not _is_limit(value)):
+        value = table.get(key)
+        if not isinstance(value, kind) or (key == "value" and not is_limit(value)):
             raise PolicyError(f"{path}: [{name}] {key} is missing or has the wrong type ({value!r}).")
-    extra = sorted(entries.keys() - _TYPES.keys())
+    _refuse_unknown(path, name, table)
+    return Threshold(**table)
+
+
+def _refuse_unknown(path: Path, name: str, table: dict[str, Any]) -> None:
+    extra = sorted(table.keys() - _TYPES.keys())
     if extra:
         raise PolicyError(f"{path}: [{name}] has an unknown key {extra[0]!r}.", f"Known: {', '.join(_TYPES)}.")
-    return Threshold(**entries)
-
-
-def _is_limit(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value) and value >= 0
