@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from gradience_emit import origin
 from gradience_emit.boundary import attempt, never_raises
 from gradience_emit.record import MAX_LINE_BYTES, RecordEncoder
 from gradience_emit.redact import Redactor, TextViolationError, redact_secrets
@@ -127,11 +128,13 @@ class TelemetryWriter:
     def run_start(self, /, config: object, meta: Mapping[str, Any] | None = None) -> None:
         """Open the run: its configuration (a `ConfigSnapshot` or a mapping) and its surroundings.
 
-        For a run that continues an earlier segment of the same path, ``meta.segment`` and ``meta.parent_segment`` are
-        added.
+        To the surroundings are added ``host``, ``boot_id``, ``pid``, ``pid_start`` and ``pid_namespace``, as far as
+        they are known and not given: by them a reader on the same machine sees whether this process still lives. For a
+        run that continues an earlier segment of the same path, ``segment`` and ``parent_segment`` are added too.
         """
         surroundings = attempt(lambda: dict(meta or {}), lambda _: {"meta": meta})
-        self._started = {"config": _as_dict(config), "meta": {**surroundings, **self._lineage()}}
+        writer = attempt(lambda: {**origin.machine(), **origin.process()}, lambda _: {})
+        self._started = {"config": _as_dict(config), "meta": {**writer, **surroundings, **self._lineage()}}
         self._emit("run_start", None, self._started)
 
     def train_step(self, /, step: int, *, loss: Any = None, lr: Any = None, **extras: Any) -> None:
@@ -301,7 +304,7 @@ class TelemetryWriter:
         self._ended = False
         if self._started is not None:
             start = dict(self._started)
-            start["meta"] = {**start["meta"], **self._lineage(), "forked": True}
+            start["meta"] = {**start["meta"], **origin.process(), **self._lineage(), "forked": True}
             self._emit("run_start", None, start)
 
     def _after_fork(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 import os
 import sys
 from pathlib import Path
@@ -11,17 +14,58 @@ __all__ = ["MIB", "read_memory"]
 
 MIB: Final = 1 << 20
 """Bytes of the unit that every ``*_mb`` figure of telemetry/v1 is in."""
+_OWN_GROUPS: Final = Path("/proc/self/cgroup")
+_GROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def read_memory() -> dict[str, float]:
     """The process's memory in MiB (2^20 bytes); what cannot be read is left out.
 
-    ``rss_mb`` is the resident set; where the system gives only its maximum so far, that stands as ``rss_peak_mb``. The
+    ``rss_mb`` is the resident set; where the system gives only its maximum so far, that stands as ``rss_peak_mb``.
+    ``host_total_mb`` is the machine's memory, and ``rss_limit_mb`` what the control group (the container) may use. The
     device figures are those of torch's own allocator on the current device (``allocated_mb``, ``reserved_mb``,
     ``peak_mb`` since the process started or the user last reset it) and ``total_mb``, the device's memory. They are
     there only when torch is imported and has a device in use; torch is never imported for them.
     """
-    return _device_memory() | _resident_memory()
+    return _device_memory() | _resident_memory() | _host_limits()
+
+
+@functools.cache
+def _host_limits() -> dict[str, float]:
+    """The machine's memory and the limit of the control group, as far as they can be read; neither changes in a run."""
+    limits: dict[str, float] = {}
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        limits["host_total_mb"] = _mib(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    smallest = min((limit for path in _limit_files() if (limit := _limit_in(path)) is not None), default=None)
+    # A group without a limit has none, or one beyond any machine.
+    if smallest is not None and _mib(smallest) < limits.get("host_total_mb", math.inf):
+        limits["rss_limit_mb"] = _mib(smallest)
+    return limits
+
+
+def _limit_files() -> list[Path]:
+    """Where the limits of this process's control groups stand: its own group and those above it, versions 2 and 1."""
+    found: list[Path] = []
+    try:
+        lines = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return found
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, name = rest.partition(":")
+        group = Path(name.lstrip("/"))
+        if not controllers:
+            found += [_GROUPS / above / "memory.max" for above in (group, *group.parents)]
+        elif "memory" in controllers.split(","):
+            found += [_GROUPS / "memory" / above / "memory.limit_in_bytes" for above in (group, *group.parents)]
+    return found
+
+
+def _limit_in(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
 
 
 def _resident_memory() -> dict[str, float]:

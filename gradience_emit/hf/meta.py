@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 import shutil
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gradience_emit import origin
 from gradience_emit.hf.model import base_model
 
 __all__ = ["git_sha", "run_meta"]
@@ -26,7 +26,7 @@ def run_meta(model: Any, trainer: Any, args: Any, *, allow_hostname: bool) -> di
     """The surroundings of a run; what is unknown is left out.
 
     Only libraries that are imported are named. ``host`` is the first 12 hex digits of the SHA-256 of the machine's name
-    unless ``allow_hostname``: enough to tell machines apart.
+    unless ``allow_hostname``: enough to tell machines apart. What tells this process from others the writer adds.
     """
     meta: dict[str, Any] = {
         "framework": "huggingface",
@@ -34,7 +34,7 @@ def run_meta(model: Any, trainer: Any, args: Any, *, allow_hostname: bool) -> di
         "gradience_version": _version("gradience"),
         "python": platform.python_version(),
         **{name: _version(name) for name in _LIBRARIES if name in sys.modules},
-        "host": _host(allow_hostname=allow_hostname),
+        "host": origin.host(allow_hostname=allow_hostname),
         "git_sha": git_sha(),
         "device": _device(args),
         "quantization": quantization(model),
@@ -92,13 +92,6 @@ def _version(library: str) -> str | None:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _host(*, allow_hostname: bool) -> str | None:
-    name = platform.node()
-    if not name or allow_hostname:
-        return name or None
-    return f"sha256:{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _device(args: Any) -> str | None:

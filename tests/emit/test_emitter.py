@@ -304,7 +304,10 @@ with TelemetryWriter({str(tmp_path / "run.jsonl")!r}, "r") as writer:
         ("train_step", 100),
         ("run_end", None),
     ]
-    assert child[0]["meta"] == {"segment": 1, "parent_segment": 0, "forked": True}
+    before, meta = parent[0]["meta"], child[0]["meta"]
+    assert (meta["segment"], meta["parent_segment"], meta["forked"]) == (1, 0, True)
+    assert meta["pid"] != before["pid"], "a child is a process of its own"
+    assert (meta["host"], meta.get("boot_id")) == (before["host"], before.get("boot_id"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.1.jsonl", "run.jsonl"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,18 +22,24 @@ def finished(path: Path, run_id: str = "r", events: int = 3) -> Path:
     return writer.path
 
 
+def lineage(path: Path) -> dict[str, Any]:
+    """What the meta of a segment says about earlier ones."""
+    meta: dict[str, Any] = oracle.read_strict(path)[0]["meta"]
+    return {key: meta[key] for key in ("segment", "parent_segment") if key in meta}
+
+
 def test_names_count_up_beside_the_first(tmp_path: Path) -> None:
     """Given three runs at one path, when each is written, then the names count up and the numbers are in meta."""
     paths = [finished(tmp_path / "run.jsonl") for _ in range(3)]
     assert [path.name for path in paths] == ["run.jsonl", "run.1.jsonl", "run.2.jsonl"]
-    metas = [oracle.read_strict(path)[0]["meta"] for path in paths]
+    metas = [lineage(path) for path in paths]
     assert metas == [{}, {"segment": 1, "parent_segment": 0}, {"segment": 2, "parent_segment": 1}]
 
 
 def test_another_run_id_is_another_run(tmp_path: Path) -> None:
     """Given a file of run a, when run b starts at the same path, then it is no continuation of a."""
     finished(tmp_path / "run.jsonl", "a")
-    assert oracle.read_strict(finished(tmp_path / "run.jsonl", "b"))[0]["meta"] == {}
+    assert lineage(finished(tmp_path / "run.jsonl", "b")) == {}
 
 
 def test_only_names_of_the_same_stem_are_segments(tmp_path: Path) -> None:

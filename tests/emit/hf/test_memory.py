@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,48 @@ def test_torch_is_not_imported_for_it() -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout.strip()) == (0, "['rss_mb']"), done.stderr
+    assert done.returncode == 0, done.stderr
+    assert (
+        {"host_total_mb", "rss_mb"} <= set(ast.literal_eval(done.stdout)) <= {"host_total_mb", "rss_limit_mb", "rss_mb"}
+    )
+
+
+@pytest.fixture
+def fresh_limits() -> Iterator[None]:
+    """Limits are read once a process; here they are read anew."""
+    memory._host_limits.cache_clear()
+    yield
+    memory._host_limits.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_limits")
+def test_the_host_is_as_large_as_the_system_says() -> None:
+    """Given this machine, when limits are read, then its memory is the MemTotal line of /proc."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    assert memory._host_limits()["host_total_mb"] == pytest.approx(int(line.split()[1]) / 1024, rel=0.01)
+
+
+@pytest.mark.usefixtures("fresh_limits")
+@pytest.mark.parametrize(
+    ("groups", "file", "text", "expected"),
+    [
+        ("0::/a/b\n", "a/memory.max", "104857600", 100.0),
+        ("0::/a/b\n", "a/b/memory.max", "max", None),
+        ("5:cpu:/x\n4:memory,hugetlb:/a\n", "memory/a/memory.limit_in_bytes", "52428800", 50.0),
+        ("4:memory:/a\n", "memory/a/memory.limit_in_bytes", "9223372036854771712", None),
+        ("0::/\n", "elsewhere", "1", None),
+    ],
+)
+def test_the_limit_is_that_of_the_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, file: str, text: str, expected: float | None
+) -> None:
+    """Given control groups of version 2 or 1, when read, then the real limit is there, or none."""
+    (tmp_path / "own").write_text(groups)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    assert memory._host_limits().get("rss_limit_mb") == expected
 
 
 class FakeCuda:
