@@ -27,7 +27,7 @@ def judge(runs: Sequence[Asked], workers: int | None, progress: Bar) -> list[Fin
     """The counts for each run, in order; none, with the reason, for a run that could not be judged.
 
     A run is loaded by the path of its first file, which brings its other segments from the same folder. One that is
-    no longer there, or is not the newest of a file that holds several, cannot be judged.
+    no longer there cannot be judged.
     """
     batches = [[(run.run_id, run.path) for run in batch] for batch in batched(runs, lambda run: run.size, _BATCH_BYTES)]
     found: list[Finding] = []

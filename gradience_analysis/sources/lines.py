@@ -53,14 +53,18 @@ class Block(NamedTuple):
     last: Line | None
 
 
-def iter_lines(file: IO[bytes], path: Path) -> Iterator[Line]:
+def iter_lines(file: IO[bytes], path: Path, *, number: int = 0, offset: int = 0) -> Iterator[Line]:
     """Lines of an open file in order; memory stays within one line cap.
+
+    Args:
+        file: The file, at the start of a line.
+        path: Its path.
+        number: Lines before this place.
+        offset: Bytes before this place.
 
     Raises:
         InputError: The first bytes show a compressed file or another encoding than UTF-8, or the disk refuses.
     """
-    offset = 0
-    number = 0
     while data := _read(file.readline, MAX_LINE_BYTES + 1, path, offset):
         if not offset:
             refuse_container(data, path)

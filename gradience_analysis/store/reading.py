@@ -98,12 +98,9 @@ def _judge(run_id: str, path: str) -> Finding:
 
     policy = load_policy()
     try:
-        run = load_run(path)
+        run = load_run(path, run_id=run_id)
     except InputError as error:
         return Finding(run_id, None, None, None, None, policy.version, str(error))
-    if run.run_id != run_id:
-        reason = "its file holds a later run, and only the newest run of a file is judged."
-        return Finding(run_id, None, None, None, None, policy.version, reason)
     counts = Counter(finding.severity for finding in diagnose(run, DIAGNOSTICS, policy).findings)
     return Finding(
         run_id,

@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gradience_analysis.errors import NoTelemetryError
 from gradience_analysis.model import Event, Issue, Run, Segment
 from gradience_analysis.telemetry.batches import BatchReader, Rows
 from gradience_analysis.telemetry.cross_line import CROSS_LINE_CODES, CrossLineCheck
-from gradience_analysis.telemetry.files import TelemetryFile, find_files
+from gradience_analysis.telemetry.files import OTHER_VERSION, TelemetryFile, find_files
 from gradience_analysis.telemetry.foreign import ForeignReader, layout_issue, reader_of
 from gradience_analysis.telemetry.issues import IssueLog
+from gradience_analysis.telemetry.liveness import read_time, writer_alive
 from gradience_analysis.telemetry.ordering import SUPERSEDED, first_step, in_order, limits
+from gradience_analysis.telemetry.stretches import FileSplit, Stretch
 from gradience_schema import ConfigSnapshot, Severity
 
 _SHOWN_RUNS = 5
 
 
-@dataclass
-class _Stretch:
-    """An uninterrupted part of one file, on its way to become a segment."""
-
-    file: TelemetryFile
-    part: int
-    events: list[Event] = field(default_factory=list[Event])
-
-    @property
-    def start(self) -> Event | None:
-        return next((event for event in self.events if event.event == "run_start"), None)
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        meta = None if self.start is None else self.start.payload.get("meta")
-        return cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
-
-    @property
-    def number(self) -> int | None:
-        """`meta.segment`; None when the run_start names none, as that of a first segment does."""
-        number = self.meta.get("segment")
-        return None if number is None else int(number)
-
-
-def load_run(path: str | Path, *, strict: bool = False) -> Run:
+def load_run(path: str | Path, *, run_id: str | None = None, strict: bool = False, now: float | None = None) -> Run:
     """Load a run from a telemetry file, any one of its segments, or the directory they are in.
 
     A directory that holds several runs gives the newest one, with an issue that names the others. A file in
@@ -52,16 +30,20 @@ def load_run(path: str | Path, *, strict: bool = False) -> Run:
 
     Args:
         path: File or directory.
+        run_id: Which run of several to load; None for the newest.
         strict: Warnings and unknown events count as errors.
+        now: Unix seconds to take for the time of reading; None for that of the clock.
 
     Raises:
-        InputError: The path cannot be read as telemetry; the subclass and the message say why.
+        InputError: The path cannot be read as telemetry, or holds no such run; the subclass and the message say why.
     """
     path = Path(path)
     log = IssueLog(strict=strict)
     files = find_files(path)
-    chosen = [file for file in files if file.run_id == _newest(files).run_id]
-    stretches: list[_Stretch] = []
+    # A run that no file starts with may have been appended to one that starts with another.
+    wanted = run_id if any(file.run_id == run_id for file in files) else _newest(files).run_id
+    chosen = [file for file in files if file.run_id == wanted]
+    stretches: list[Stretch] = []
     rejected = missing = 0
     for file in chosen:
         reader = reader_of(file.path, log, BatchReader)
@@ -75,12 +57,31 @@ def load_run(path: str | Path, *, strict: bool = False) -> Run:
         missing += check.missing
     if not stretches:
         details = f"holds no valid telemetry/v1 event{log.first_error()}"
-        raise NoTelemetryError(str(path), details, "`gradience validate` lists what is wrong.")
-    run_id = max(stretches, key=lambda stretch: stretch.events[0].ts).events[0].run_id
-    others = {file.run_id for file in files if file not in chosen} | {stretch.events[0].run_id for stretch in stretches}
-    _report_others(log, path, run_id, others - {run_id, None})
-    mine = [stretch for stretch in stretches if stretch.events[0].run_id == run_id]
-    return _run(path, run_id, mine, log, rejected=rejected, missing=missing)
+        other = any(item.code == "unknown_schema" for item in log.counts)
+        raise NoTelemetryError(
+            str(path), details, OTHER_VERSION if other else "`gradience validate` lists what is wrong."
+        )
+    chosen_id = _pick(path, run_id, stretches)
+    if run_id is None:
+        others = {file.run_id for file in files} | {stretch.run_id for stretch in stretches}
+        _report_others(log, path, chosen_id, others - {chosen_id, None})
+    mine = [stretch for stretch in stretches if stretch.run_id == chosen_id]
+    return build_run(path, chosen_id, mine, log, rejected=rejected, missing=missing, now=now)
+
+
+def _pick(path: Path, run_id: str | None, stretches: list[Stretch]) -> str:
+    """The run that was asked for, or the one of the newest stretch.
+
+    Raises:
+        NoTelemetryError: There is no such run.
+    """
+    if run_id is None:
+        return max(stretches, key=lambda stretch: stretch.events[0].ts).run_id
+    present = {stretch.run_id for stretch in stretches}
+    if run_id not in present:
+        names = ", ".join(sorted(name[:80] for name in present)[:_SHOWN_RUNS])
+        raise NoTelemetryError(str(path), f"holds no run {run_id[:80]!r}.", f"It holds {names}.")
+    return run_id
 
 
 def _newest(files: list[TelemetryFile]) -> TelemetryFile:
@@ -98,47 +99,8 @@ def _report_others(log: IssueLog, path: Path, run_id: str, others: Iterable[str 
     log.add(Issue("other_runs", Severity.INFO, message, str(path)))
 
 
-class _Split:
-    """Stretches of one file: a new one where a run starts again or its `train_step` goes back."""
-
-    def __init__(self, file: TelemetryFile) -> None:
-        self.stretches: list[_Stretch] = []
-        self._file = file
-        self._current: dict[str, _Stretch] = {}
-        self._last_step: dict[str, int] = {}
-
-    def add(self, event: Event) -> None:
-        """Add the next event of the file."""
-        stretch = self._current.get(event.run_id)
-        trained = event.step if event.event == "train_step" else None
-        back = trained is not None and trained < self._last_step.get(event.run_id, -1)
-        if stretch is None or back or event.event == "run_start":
-            stretch = self._begin(event.run_id)
-        stretch.events.append(event)
-        if trained is not None:
-            self._last_step[event.run_id] = trained
-
-    def add_rows(self, rows: Rows) -> None:
-        """Add the next rows of the file."""
-        run_id, *others = rows.run_ids
-        if others or not rows.steps_rise or rows.steps[0] < self._last_step.get(run_id, -1):
-            for event in rows.events():
-                self.add(event)
-            return
-        stretch = self._current.get(run_id) or self._begin(run_id)
-        stretch.events.extend(rows.events())
-        self._last_step[run_id] = rows.steps[-1]
-
-    def _begin(self, run_id: str) -> _Stretch:
-        stretch = _Stretch(self._file, len(self.stretches))
-        self.stretches.append(stretch)
-        self._current[run_id] = stretch
-        self._last_step.pop(run_id, None)
-        return stretch
-
-
-def _stretches(file: TelemetryFile, reader: BatchReader | ForeignReader, check: CrossLineCheck) -> list[_Stretch]:
-    split = _Split(file)
+def _stretches(file: TelemetryFile, reader: BatchReader | ForeignReader, check: CrossLineCheck) -> list[Stretch]:
+    split = FileSplit(file)
     for batch in reader:
         if isinstance(batch, Rows):
             check.observe_rows(batch, reader.rejected)
@@ -149,7 +111,27 @@ def _stretches(file: TelemetryFile, reader: BatchReader | ForeignReader, check: 
     return split.stretches
 
 
-def _run(path: Path, run_id: str, stretches: list[_Stretch], log: IssueLog, *, rejected: int, missing: int) -> Run:
+def build_run(
+    path: Path,
+    run_id: str,
+    stretches: list[Stretch],
+    log: IssueLog,
+    *,
+    rejected: int,
+    missing: int,
+    now: float | None = None,
+) -> Run:
+    """The run that stretches make up: its segments in order, and the analysis view.
+
+    Args:
+        path: What the run is named after in reports.
+        run_id: The run.
+        stretches: Its stretches, of every rank, at least one.
+        log: Issues of its files.
+        rejected: Lines of them that gave no event.
+        missing: Events that gaps in `seq` show to be lost besides.
+        now: Unix seconds to take for the time of reading; None for that of the clock.
+    """
     segments = [
         segment
         for rank in sorted({stretch.file.rank for stretch in stretches})
@@ -176,10 +158,12 @@ def _run(path: Path, run_id: str, stretches: list[_Stretch], log: IssueLog, *, r
         issue_counts=log.counts,
         lines_rejected=rejected,
         events_missing=missing,
+        read_at=read_time(segments, now),
+        writer_alive=writer_alive(main),
     )
 
 
-def _segments(stretches: list[_Stretch]) -> list[Segment]:
+def _segments(stretches: list[Stretch]) -> list[Segment]:
     ordered = in_order(stretches, lambda stretch: stretch.number, lambda stretch: (stretch.file.index, stretch.part))
     return [
         Segment(
@@ -194,7 +178,7 @@ def _segments(stretches: list[_Stretch]) -> list[Segment]:
     ]
 
 
-def _resume_step(stretch: _Stretch) -> int | None:
+def _resume_step(stretch: Stretch) -> int | None:
     step = stretch.meta.get("resume_step")
     return None if step is None else int(step)
 

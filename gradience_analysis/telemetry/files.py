@@ -20,6 +20,9 @@ from gradience_schema import SCHEMA_ID
 _NAME = re.compile(r"^(?P<stem>.+?)(?:\.rank(?P<rank>\d{1,9}))?(?:\.(?P<index>\d{1,9}))?\.jsonl(?:\.gz)?$")
 FOREIGN_NAMES = (*SUFFIXES, "trainer_state.json", "metrics.csv")
 _HEAD_LINES = 20
+_FORMAT = SCHEMA_ID.rpartition("/")[0]
+OTHER_VERSION = "Update gradience, or convert the file to telemetry/v1."
+"""What to do about a file of another version of the format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,12 @@ def find_files(path: Path) -> list[TelemetryFile]:
         InputError: The path cannot be read.
         NoTelemetryError: The directory holds no telemetry.
     """
-    if _is_folder(path):
+    if is_folder(path):
         return _in_directory(path)
-    given = _peek(path)
+    given = peek(path)
     if given.run_id is None:
         return [given]
-    siblings = map(_peek, _segments_beside(path))
+    siblings = map(peek, _segments_beside(path))
     return [given, *(other for other in siblings if other.run_id == given.run_id)]
 
 
@@ -73,12 +76,16 @@ def _segments_beside(path: Path) -> list[Path]:
 
 def _in_directory(path: Path) -> list[TelemetryFile]:
     candidates = _listing(path)
-    files = [file for file in map(_peek, candidates) if file.run_id is not None]
+    files = [file for file in map(peek, candidates) if file.run_id is not None]
     if files:
         return files
     foreign = [_foreign(candidate) for candidate in _listing(path, FOREIGN_NAMES) if foreign_format(candidate)]
     if foreign:
         return foreign
+    version = next(filter(None, map(_other_version, candidates)), None)
+    if version is not None:
+        what = f"holds telemetry of the version {version!r}, which this release does not read (it reads v1)."
+        raise NoTelemetryError(str(path), what, OTHER_VERSION)
     below = sorted(str(item.relative_to(path)) for item in path.glob("*/run.jsonl"))
     found = plural(len(candidates), ".jsonl file")
     what = f"holds {found}, none with a telemetry/v1 record" if candidates else "holds no .jsonl file"
@@ -97,7 +104,8 @@ def _foreign(path: Path) -> TelemetryFile:
     return TelemetryFile(path, path.name, 0, 0, path.name, path.stat().st_mtime)
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False where that cannot be told."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -112,7 +120,15 @@ def name_parts(path: Path) -> tuple[str, int, int]:
     return match["stem"], int(match["rank"] or 0), int(match["index"] or 0)
 
 
-def _peek(path: Path) -> TelemetryFile:
+def _other_version(path: Path) -> str | None:
+    """The schema of the first record, when it is this format in another version."""
+    with open_regular(path) as file:
+        record = _loads(file.readline(MAX_LINE_BYTES + 1).removeprefix(BOM))
+    schema = None if record is None else record.get("schema")
+    return schema[:80] if isinstance(schema, str) and schema.startswith(_FORMAT) else None
+
+
+def peek(path: Path) -> TelemetryFile:
     """What the first records of a file say; a few lines only, so that a directory of many runs stays cheap."""
     run_id, ts = None, 0.0
     with open_regular(path) as file:

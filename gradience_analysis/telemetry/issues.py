@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from gradience_analysis.model import Issue, IssueCount
+from gradience_analysis.model.gravity import SEVERITY_RANK
 from gradience_schema import Severity
 
 # Tolerated by default and refused under strict reading, besides every warning.
 _STRICT_ERRORS = frozenset({"unknown_event"})
 # A key of a megabyte makes a pointer of a megabyte, and a hundred issues of each code are kept.
 _MAX_CHARS = 1_000
-_RANK = {Severity.CRITICAL: 0, Severity.ERROR: 1, Severity.WARNING: 2, Severity.INFO: 3}
 
 
 @dataclass
@@ -44,7 +44,7 @@ class IssueLog:
     def counts(self) -> tuple[IssueCount, ...]:
         """Totals by code, worst severity first, then by number."""
         totals = (IssueCount(code, severity, count) for (code, severity), count in self._counts.items())
-        return tuple(sorted(totals, key=lambda item: (_RANK[item.severity], -item.count, item.code)))
+        return tuple(sorted(totals, key=lambda item: (SEVERITY_RANK[item.severity], -item.count, item.code)))
 
     def first_error(self) -> str:
         """The first error that was kept, as the end of a sentence: ` (line 3: ...).`, or a full stop."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Literal, cast
@@ -24,7 +25,10 @@ _HIGHER = frozenset(
 )
 _NOT_LM_METRICS = frozenset({"accuracy", "f1", "precision", "recall", "auc", "roc_auc", "mse", "rmse", "mae"})
 _VALUE = itemgetter(1)
+_NO_HELD_OUT = "no held-out evaluation was logged. Evaluate a split val or test, with its loss."
 GapKind = Literal["ppl_ratio", "exp_loss_difference"]
+TrainSource = Literal["evaluated", "logged"]
+_Valued = tuple[int | None, float]
 
 
 def lower_is_better(metric: str) -> bool | None:
@@ -121,14 +125,16 @@ class Gap:
             None when nothing tells.
         last: At the last evaluation.
         best: At the evaluation with the best held-out number.
+        readings: At every evaluation of that split that has its numbers, in order; at least one.
     """
 
     kind: GapKind
     held_out_split: str
-    train_source: Literal["evaluated", "logged"]
+    train_source: TrainSource
     language_model: bool | None
     last: GapReading
     best: GapReading
+    readings: tuple[GapReading, ...]
 
 
 def generalization_gap(run: Run) -> Gap | str:
@@ -146,21 +152,47 @@ def generalization_gap(run: Run) -> Gap | str:
     held_out = [split for split in ("test", "val") if split in evaluations]
     held_out += [split for split in evaluations if split not in {"train", "test", "val"}]
     if not held_out:
-        return "no held-out evaluation was logged. Evaluate a split val or test, with its loss."
+        return _NO_HELD_OUT
     for split in held_out:
-        readings = _evaluated(evaluations[split], evaluations.get("train", ()), "ppl")
+        readings = _evaluated(_values(evaluations[split], _ppl), _values(evaluations.get("train", ()), _ppl), _ratio)
         if readings:
             return _gap(run, "ppl_ratio", split, "evaluated", readings)
     by_loss = sorted(held_out, key=lambda split: split != "val")
     for split in by_loss:
-        readings = _evaluated(evaluations[split], evaluations.get("train", ()), "loss")
+        readings = _evaluated(_values(evaluations[split], _loss), _values(evaluations.get("train", ()), _loss), _exp)
         if readings:
             return _gap(run, "exp_loss_difference", split, "evaluated", readings)
     for split in by_loss:
-        readings = _logged(evaluations[split], run)
+        readings = _logged(_values(evaluations[split], _loss), run)
         if readings:
             return _gap(run, "exp_loss_difference", split, "logged", readings)
     return _why_not(run, by_loss[0])
+
+
+def gap_course(run: Run) -> Gap | str:
+    """The gap along the run: from losses, on the held-out split that was evaluated most often (val of equals).
+
+    A test split is often evaluated once, at the end, and then says nothing about when a gap began.
+    Formula: exp(held-out loss - train loss), so that the numbers of its readings are losses in every case.
+
+    Returns:
+        The gap, or a sentence that says why there is none and what to log.
+    """
+    evaluations = run.evaluations
+    held_out = [split for split in evaluations if split != "train"]
+    if not held_out:
+        return _NO_HELD_OUT
+    known = {split: _values(evaluations[split], _loss_or_log_ppl) for split in held_out}
+    split = min(held_out, key=lambda split: (-len(known[split]), split != "val"))
+    train = _values(evaluations.get("train", ()), _loss_or_log_ppl)
+    evaluated = _evaluated(known[split], train, _exp)
+    # One evaluation of split train, at the end, says nothing about the way there.
+    logged = [] if len(train) > 1 else _logged(known[split], run)
+    if logged:
+        return _gap(run, "exp_loss_difference", split, "logged", logged)
+    readings = evaluated or _logged(known[split], run)
+    source: TrainSource = "evaluated" if evaluated else "logged"
+    return _gap(run, "exp_loss_difference", split, source, readings) if readings else _why_not(run, split)
 
 
 def is_language_model(run: Run) -> bool | None:
@@ -171,42 +203,51 @@ def is_language_model(run: Run) -> bool | None:
     return False if names & _NOT_LM_METRICS else None
 
 
-def _gap(
-    run: Run, kind: GapKind, split: str, source: Literal["evaluated", "logged"], readings: list[GapReading]
-) -> Gap:
+def _gap(run: Run, kind: GapKind, split: str, source: TrainSource, readings: Sequence[GapReading]) -> Gap:
     best = min(readings, key=lambda reading: reading.held_out)
-    return Gap(kind, split, source, is_language_model(run), readings[-1], best)
+    return Gap(kind, split, source, is_language_model(run), readings[-1], best, tuple(readings))
 
 
-def _evaluated(held_out: Sequence[EvalPoint], train: Sequence[EvalPoint], metric: str) -> list[GapReading]:
-    """Each finite held-out evaluation against the latest train evaluation at or before its step (else the first)."""
-    known = [(point, value) for point in train if (value := _finite(point, metric)) is not None]
+def _evaluated(
+    held_out: Sequence[_Valued], train: Sequence[_Valued], gap: Callable[[float, float], float | None]
+) -> list[GapReading]:
+    """Each held-out evaluation against the latest train evaluation at or before its step (else the first)."""
+    before = _CountBefore([step for step, _ in train])
     readings: list[GapReading] = []
-    for point in held_out:
-        value = _finite(point, metric)
-        if value is None or not known:
-            continue
-        at = math.inf if point.step is None else point.step
-        before = [pair for pair in known if pair[0].step is None or pair[0].step <= at]
-        match, train_value = before[-1] if before else known[0]
-        ratio = _ratio(value, train_value) if metric == "ppl" else _exp(value - train_value)
+    for step, value in held_out if train else ():
+        at, train_value = train[max(0, before(step) - 1)]
+        ratio = gap(value, train_value)
         if ratio is not None:
-            readings.append(GapReading(point.step, ratio, value, train_value, (match.step, match.step)))
+            readings.append(GapReading(step, ratio, value, train_value, (at, at)))
     return readings
 
 
-def _logged(held_out: Sequence[EvalPoint], run: Run) -> list[GapReading]:
+def _logged(held_out: Sequence[_Valued], run: Run) -> list[GapReading]:
     losses = [(step, loss) for step, loss in run.series("loss") if math.isfinite(loss)]
+    before = _CountBefore([step for step, _ in losses])
     readings: list[GapReading] = []
-    for point in held_out:
-        value = _finite(point, "loss")
-        at = math.inf if point.step is None else point.step
-        window = [(step, loss) for step, loss in losses if step <= at][-LOGGED_WINDOW:]
-        if value is None or not window:
-            continue
-        train = math.fsum(loss for _, loss in window) / len(window)
-        readings.append(GapReading(point.step, _exp(value - train), value, train, (window[0][0], window[-1][0])))
+    for step, value in held_out:
+        stop = before(step)
+        window = losses[max(0, stop - LOGGED_WINDOW) : stop]
+        if window:
+            train = math.fsum(loss for _, loss in window) / len(window)
+            readings.append(GapReading(step, _exp(value, train), value, train, (window[0][0], window[-1][0])))
     return readings
+
+
+class _CountBefore:
+    """How many of some steps, in the order of their records, come before the end of a given step.
+
+    A record that names no step counts as being there from the first.
+    """
+
+    def __init__(self, steps: Sequence[int | None]) -> None:
+        # The highest step so far is in order, even where a log goes back.
+        highest = -1
+        self._steps = [highest := highest if step is None else max(highest, step) for step in steps]
+
+    def __call__(self, step: int | None) -> int:
+        return len(self._steps) if step is None else bisect_right(self._steps, step)
 
 
 def _why_not(run: Run, split: str) -> str:
@@ -218,18 +259,33 @@ def _why_not(run: Run, split: str) -> str:
     return "no finite training loss was logged. Log the loss, or evaluate split train (train_eval_samples=N)."
 
 
-def _finite(point: EvalPoint, metric: str) -> float | None:
-    value = point.number(metric)
-    return float(value) if value is not None and math.isfinite(value) else None
+def _values(points: Sequence[EvalPoint], number: Callable[[EvalPoint], float | None]) -> list[_Valued]:
+    """Step and number of each point that has a finite one."""
+    pairs = ((point.step, number(point)) for point in points)
+    return [(step, float(value)) for step, value in pairs if value is not None and math.isfinite(value)]
 
 
-def _ratio(held_out: float, train: float) -> float | None:
+def _ppl(point: EvalPoint) -> float | None:
     # A perplexity is at least 1; a value that is not positive is no perplexity, and gives no ratio.
-    return held_out / train if train > 0 and held_out > 0 else None
+    ppl = point.number("ppl")
+    return ppl if ppl is not None and ppl > 0 else None
 
 
-def _exp(difference: float) -> float:
+def _loss(point: EvalPoint) -> float | None:
+    return point.number("loss")
+
+
+def _loss_or_log_ppl(point: EvalPoint) -> float | None:
+    loss, ppl = _loss(point), _ppl(point)
+    return loss if loss is not None or ppl is None else math.log(ppl)
+
+
+def _ratio(held_out: float, train: float) -> float:
+    return held_out / train
+
+
+def _exp(held_out: float, train: float) -> float:
     try:
-        return math.exp(difference)
+        return math.exp(held_out - train)
     except OverflowError:
         return math.inf
