@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _EXTRAS = {
     "cli": ("typer", "rich"),
-    "analysis": ("jsonschema", "msgspec", "numpy", "pandas", "pyarrow", "referencing"),
+    "analysis": ("jsonschema", "msgspec", "numpy", "pandas", "pyarrow", "referencing", "yaml"),
     "hf": ("torch", "transformers", "peft", "accelerate"),
     "train": ("datasets", "trl"),
 }

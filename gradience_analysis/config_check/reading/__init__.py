@@ -1,0 +1,1 @@
+"""Files of settings to settings: bytes to values, names to canonical ones, several sources to one configuration."""

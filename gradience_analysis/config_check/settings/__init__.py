@@ -1,0 +1,1 @@
+"""Checks of the settings alone, one file each."""
