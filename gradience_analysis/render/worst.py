@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradience_analysis.model import Issue
+from gradience_analysis.model.gravity import SEVERITY_RANK
 from gradience_analysis.model.report import Result
 from gradience_schema import Severity
-
-_RANK = {Severity.CRITICAL: 0, Severity.ERROR: 1, Severity.WARNING: 2, Severity.INFO: 3}
 
 
 def worst_first(results: Sequence[Result]) -> list[Issue]:
@@ -18,7 +17,7 @@ def worst_first(results: Sequence[Result]) -> list[Issue]:
         seen: dict[str, int] = {}
         for issue in result.issues:
             nth = seen[issue.code] = seen.get(issue.code, 0) + 1
-            ranked.append((_RANK[issue.severity], nth, issue))
+            ranked.append((SEVERITY_RANK[issue.severity], nth, issue))
     return [issue for _, _, issue in sorted(ranked, key=lambda item: item[:2])]
 
 
@@ -26,6 +25,6 @@ def not_shown(results: Sequence[Result], shown: Sequence[Issue]) -> list[tuple[S
     """How many issues of each severity there are besides the shown ones, worst first; none with a count of 0."""
     left = [
         (severity, sum(result.count(severity) for result in results) - sum(one.severity is severity for one in shown))
-        for severity in _RANK
+        for severity in SEVERITY_RANK
     ]
     return [(severity, number) for severity, number in left if number > 0]

@@ -1,0 +1,1 @@
+"""What an HTML page is put together from: elements that escape by themselves, blocks, and charts as inline SVG."""
