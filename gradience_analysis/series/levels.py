@@ -63,7 +63,7 @@ def noise(points: Curve) -> float:
 
 
 def relative_noise(points: Curve, least: float) -> float:
-    """The same on a logarithmic scale, for values whose noise goes with their level; those below `least` count as it."""
+    """The same on a logarithmic scale, for values whose noise goes with their level; below `least` they count as it."""
     every = 1 + len(points) // _DIFFERENCES
     steps = [
         math.log(max(points[place + 1][1], least) / max(points[place][1], least))

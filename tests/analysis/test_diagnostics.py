@@ -15,8 +15,7 @@ from gradience_analysis.model import Finding
 from gradience_analysis.policy import Policy, load_policy
 from gradience_analysis.telemetry.assemble import load_run
 from gradience_schema import Severity
-from tests.analysis.records import end, evaluation, healthy_run, numbered, record, start, train, troubled_run, write
-from tests.analysis.reference import FOLDER, V1, needs_reference_runs
+from tests.analysis.records import end, evaluation, healthy_run, record, start, train, troubled_run, write
 
 POLICY = load_policy()
 
@@ -63,10 +62,10 @@ def test_troubled_run_has_its_findings_worst_first(tmp_path: Path) -> None:
     """Given NaN, an alert, a gap and an error, when diagnosed, then each is found, and errors come first."""
     diagnosis = diagnosis_of(tmp_path, troubled_run())
     assert found(diagnosis) == {
-        "run_error": Severity.ERROR,
-        "nonfinite_values": Severity.ERROR,
-        "generalization_gap": Severity.WARNING,
-        "alerts_warning": Severity.WARNING,
+        "out_of_memory": Severity.ERROR,
+        "nonfinite_loss": Severity.ERROR,
+        "memorization": Severity.WARNING,
+        "guard_rollbacks": Severity.WARNING,
     }
     assert [finding.severity for finding in diagnosis.findings] == [Severity.ERROR] * 2 + [Severity.WARNING] * 2
     for finding in diagnosis.findings:
@@ -124,6 +123,14 @@ NONFINITE = {
 }
 
 
+SAID = {
+    "gradient": "grad_norm_exploding",
+    "counter": "hidden_nonfinite",
+    "counter at the end": "grad_norm_exploding",
+}
+"""Where another code than that of a non-finite loss says it."""
+
+
 @pytest.mark.parametrize("kind", NONFINITE)
 def test_nonfinite_values_are_found_wherever_they_stand(tmp_path: Path, kind: str) -> None:
     """Given a non-finite value in each of its places, when diagnosed, then it is an error with its evidence."""
@@ -131,7 +138,7 @@ def test_nonfinite_values_are_found_wherever_they_stand(tmp_path: Path, kind: st
     if rows[-1]["event"] != "run_end":
         rows.append(end())
     diagnosis = diagnosis_of(tmp_path, rows)
-    assert found(diagnosis)["nonfinite_values"] is Severity.ERROR
+    assert found(diagnosis)[SAID.get(kind, "nonfinite_loss")] is Severity.ERROR
 
 
 def test_counters_are_summed_over_segments(tmp_path: Path) -> None:
@@ -161,21 +168,6 @@ def test_nothing_logged_is_not_measured_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "code", "severity"),
-    [
-        ([], "no_run_end", Severity.WARNING),
-        ([end("error", reason="boom")], "run_error", Severity.ERROR),
-        ([end("aborted", reason="early stopping")], "run_aborted", Severity.INFO),
-    ],
-)
-def test_each_way_to_end_has_its_finding(tmp_path: Path, records: list[Any], code: str, severity: Severity) -> None:
-    """Given no end, an error, an early stop, when diagnosed, then each has its severity and its reason."""
-    finding = only(diagnosis_of(tmp_path, [start(), *train([1, 2]), *records]))
-    assert (finding.code, finding.severity) == (code, severity)
-    assert not records or records[0]["reason"] in finding.message
-
-
-@pytest.mark.parametrize(
     ("severity", "code"), [("warning", "alerts_warning"), ("error", "alerts_error"), ("critical", "alerts_critical")]
 )
 def test_alerts_keep_their_own_severity(tmp_path: Path, severity: str, code: str) -> None:
@@ -186,41 +178,13 @@ def test_alerts_keep_their_own_severity(tmp_path: Path, severity: str, code: str
     assert "DISK (2 times)" in finding.message
 
 
-def test_lost_records_are_counted_once(tmp_path: Path) -> None:
-    """Given a refused line, a gap of two and a drop of two, when measured, then three records are lost."""
-    rows: list[Any] = numbered([start(), *train(range(1, 10)), end()])
-    rows[8] = {**rows[8], "dropped_events": 2}
-    rows[4:6] = []
-    rows[2] = b"oops"
-    diagnosis = diagnosis_of(tmp_path, rows)
-    lost = diagnosis.measurement("events_lost")
-    assert (lost.value, lost.details["rejected_lines"], lost.details["seq_gaps"]) == (3, 1, 2)
-    assert found(diagnosis) == {"events_lost": Severity.WARNING}
-
-
-def test_faults_and_broken_rules_are_said(tmp_path: Path) -> None:
-    """Given survived faults, and an error that cost no record, when diagnosed, then each is said."""
-    rows = [start(), record("train_step", 1, loss=1.0, telemetry_faults=2), end(), *train([2], ts=1001.0)]
-    assert found(diagnosis_of(tmp_path, rows)) == {
-        "contract_broken": Severity.WARNING,
-        "telemetry_faults": Severity.INFO,
-    }
-
-
-@needs_reference_runs
-@pytest.mark.parametrize("name", V1)
-def test_reference_runs_have_no_finding(name: str) -> None:
-    """Given real, sound runs, when diagnosed, then nothing alarming is said about them."""
-    assert diagnose(load_run(FOLDER / name), DIAGNOSTICS, POLICY).findings == ()
-
-
 def test_default_policy_has_unit_and_source_for_each_threshold() -> None:
-    """Given the shipped policy, when loaded, then each threshold says its unit, its source, and is not calibrated."""
-    assert POLICY.generalization_gap.value == 1.5
-    for threshold in (POLICY.generalization_gap, POLICY.nonfinite_steps, POLICY.events_lost):
+    """Given the shipped policy, when loaded, then each threshold says its unit, its meaning and its source."""
+    assert POLICY["generalization_gap.ratio"].value == 1.5
+    for threshold in POLICY.thresholds.values():
         assert threshold.unit
+        assert threshold.meaning
         assert threshold.source
-        assert threshold.calibrated is False
 
 
 DEFAULT = Path(package.__file__).parents[1] / "policy" / "v1" / "default.toml"
@@ -229,11 +193,16 @@ DEFAULT = Path(package.__file__).parents[1] / "policy" / "v1" / "default.toml"
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("value = 1.5", 'value = "1.5"', "wrong type"),
-        ("value = 1.5", "value = true", "wrong type"),
-        ("value = 1.5", "value = nan", "wrong type"),
-        ("value = 1.5", "", "missing"),
-        ("[events_lost]", "[event_lost]", "unknown key 'event_lost'"),
+        ("value = 1.5", 'value = "1.5"', "must be a finite number"),
+        ("value = 1.5", "value = true", "must be a finite number"),
+        ("value = 1.5", "value = nan", "must be a finite number"),
+        ("value = 1.5", "", "must be a finite number"),
+        (
+            "[telemetry_quality.events_lost]",
+            "[telemetry_quality.event_lost]",
+            "Did you mean telemetry_quality.events_lost",
+        ),
+        ("[telemetry_quality.events_lost]", "[events_lost]", "events_lost.value is no table"),
         ("version = 1", "version = 2", "version must be 1"),
         ("version = 1", "version = ", "cannot be read"),
         ("calibrated = false", "calibrated = false\nlevel = 3", "unknown key 'level'"),

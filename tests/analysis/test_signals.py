@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradience_analysis.model import Run, canonical_split
+from gradience_analysis.model import EvalPoint, Run, canonical_split
 from gradience_analysis.telemetry.assemble import load_run
 from gradience_analysis.telemetry.signals import (
     Gap,
+    gap_course,
     generalization_gap,
     lower_is_better,
     steps_per_second,
@@ -177,3 +178,63 @@ def test_names_of_the_validation_split() -> None:
         "train",
         "test_b",
     ]
+
+
+def test_readings_are_all_of_them(tmp_path: Path) -> None:
+    """Given several evaluations, one without its number, when measured, then each other one has its reading."""
+    rows: list[Any] = []
+    for step, train_ppl, val_ppl in ((10, 4.0, 4.4), (20, 2.0, 0.0), (30, 1.0, 4.0)):
+        rows += [evaluation(step, "train", ppl=train_ppl), evaluation(step, "val", ppl=val_ppl)]
+    gap = gap_of(tmp_path, rows)
+    assert [(reading.step, reading.ratio) for reading in gap.readings] == [(10, pytest.approx(1.1)), (30, 4.0)]
+    assert gap.readings[-1] is gap.last
+    assert gap.best in gap.readings
+
+
+def test_course_is_taken_on_the_split_that_was_evaluated_along_the_way(tmp_path: Path) -> None:
+    """Given perplexities of test at the end and of val along the way, when followed, then it is val, from losses."""
+    rows: list[Any] = []
+    for step in (10, 20, 30):
+        rows += [evaluation(step, "train", ppl=math.exp(1.0)), evaluation(step, "val", ppl=math.exp(1.0 + step / 100))]
+    rows.append(evaluation(30, "test", ppl=math.exp(3.0)))
+    run = run_of(tmp_path, rows)
+    course = gap_course(run)
+    assert isinstance(course, Gap)
+    assert (course.held_out_split, course.kind, course.train_source) == ("val", "exp_loss_difference", "evaluated")
+    assert [reading.held_out - reading.train for reading in course.readings] == pytest.approx([0.1, 0.2, 0.3])
+    assert course.last.ratio == pytest.approx(math.exp(0.3))
+    assert isinstance(gap := generalization_gap(run), Gap)
+    assert gap.held_out_split == "test"
+
+
+def test_course_takes_the_logged_loss_where_train_was_evaluated_once(tmp_path: Path) -> None:
+    """Given one evaluation of train at the end, when followed, then each reading has the loss of its own time."""
+    rows = [
+        *logged((5, 3.0), (10, 1.0)),
+        evaluation(5, "val", loss=4.0),
+        evaluation(10, "val", loss=5.0),
+        evaluation(10, "train", loss=0.5),
+    ]
+    course = gap_course(run_of(tmp_path, rows))
+    assert isinstance(course, Gap)
+    assert [(reading.step, reading.train) for reading in course.readings] == [(5, 3.0), (10, 2.0)]
+
+
+@pytest.mark.parametrize("rows", [[], [evaluation(1, "val", accuracy=1.0)], [evaluation(1, "val", loss=1.0)]])
+def test_course_that_cannot_be_taken_says_why(tmp_path: Path, rows: list[Any]) -> None:
+    """Given too little, when followed, then there is a sentence that ends with what to log."""
+    course = gap_course(run_of(tmp_path, rows))
+    assert isinstance(course, str)
+    assert course.endswith(".")
+
+
+@given(st.lists(st.integers(0, 20), max_size=20).map(sorted), st.one_of(st.none(), st.integers(0, 25)))
+def test_each_evaluation_has_the_train_number_of_its_time(train_steps: list[int], at: int | None) -> None:
+    """Given train evaluations in order, when paired, then each held-out one has the last before it, else the first."""
+    points = tuple(EvalPoint(step, 0.0, "train", {"loss": float(place)}) for place, step in enumerate(train_steps))
+    run = Run("", "r", (), ())
+    run.__dict__["evaluations"] = {"train": points, "val": (EvalPoint(at, 0.0, "val", {"loss": 1.0}),)}
+    gap = generalization_gap(run)
+    before = [place for place, step in enumerate(train_steps) if step <= (math.inf if at is None else at)]
+    assert isinstance(gap, Gap) == bool(train_steps)
+    assert isinstance(gap, str) or gap.last.train == (before[-1] if before else 0.0)
