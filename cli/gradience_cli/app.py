@@ -13,11 +13,14 @@ from gradience_cli.exits import USAGE
 COMMANDS = (
     "demo",
     "monitor",
+    "report",
+    "check",
     "validate",
     "runs",
     "ingest",
     "import_",
     "schema",
+    "config",
 )
 """Modules of `gradience_cli.commands`, in the order of `--help`. Each has `register(app)`."""
 

@@ -9,9 +9,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from gradience_analysis.model import Block, Curve, Field, Fields, Note, Notes, Report, Section, Table
+from gradience_analysis.model import Block, Chart, Curve, Field, Fields, Note, Notes, Report, Section, Table
 from gradience_analysis.render.inert import inert, plain_ascii
-from gradience_cli.sparkline import sparkline
+from gradience_analysis.render.sparkline import sparkline
 from gradience_cli.wrap import wrap
 from gradience_schema import Severity
 
@@ -83,6 +83,8 @@ class _Page:
         elif isinstance(block, Notes):
             for note in block.items:
                 self._note(note)
+        elif isinstance(block, Chart):
+            return  # the tables' sparklines show these curves here
         else:
             self._hanging("  ", f"{block.label} {self._spark(block, self._width - _LABEL)}")
 
@@ -102,7 +104,7 @@ class _Page:
         indent = cell_len(lead)
         # A long label on a narrow screen must leave room for its value.
         if indent > self._width // 2:
-            self.lines.append(Text(lead.rstrip(), style))
+            self.lines += [Text(f"  {piece}", style) for piece in wrap(lead.strip(), self._width - 2)]
             lead, indent = "    ", 4
         pieces = wrap(self._safe(text), self._width - indent)
         for place, piece in enumerate(pieces):

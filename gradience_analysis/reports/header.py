@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
 from gradience_analysis.model import Field, Fields, Run, plural
 from gradience_analysis.reports.format import clipped, count, duration, number
 from gradience_schema import ConfigSnapshot, LoraSnapshot, TrainingSnapshot
@@ -108,3 +111,22 @@ def _segments(run: Run) -> str:
     resumed = [str(segment.resume_step) for segment in run.segments if segment.resume_step is not None]
     where = f" (resumed at step {', '.join(resumed)})" if resumed else ""
     return plural(len(run.segments), "segment") + where
+
+
+def configuration(config: ConfigSnapshot) -> Fields:
+    """Every setting that was recorded, by its name in `run_start.config`."""
+    return Fields(tuple(Field(name, value) for name, value in _settings("", config.to_dict())))
+
+
+def _settings(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _settings(f"{prefix}{name}.", cast("Mapping[str, Any]", value))
+        elif value is not None and value != []:
+            yield f"{prefix}{name}", clipped(_setting(value))
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_setting(item) for item in cast("list[object]", value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,11 +1,12 @@
-"""Findings, alerts, issues and audits of a run as notes."""
+"""Findings, alerts and issues of a run as notes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from gradience_analysis.model import (
+    Change,
     Event,
     Field,
     Fields,
@@ -15,6 +16,7 @@ from gradience_analysis.model import (
     Measurement,
     Note,
     Notes,
+    Place,
     Run,
     plural,
 )
@@ -25,18 +27,31 @@ SHOWN = 5
 
 
 def finding_notes(findings: Iterable[Finding], *, verbose: bool) -> Notes:
-    """Each finding with what to try; with `verbose` its evidence, confidence and caveat too."""
+    """Each finding with what to try; with `verbose` its evidence, places, confidence and reasons too."""
     return Notes(tuple(_finding(finding, verbose=verbose) for finding in findings))
 
 
 def _finding(finding: Finding, *, verbose: bool) -> Note:
     details = [finding.advice] if finding.advice else []
-    if verbose:
-        details += [f"evidence: {_flat(finding.evidence)}"] if finding.evidence else []
-        details.append(f"confidence {finding.confidence:g}" + (f": {finding.basis}" if finding.basis else ""))
+    details += [_change(change, verbose=verbose) for change in finding.changes]
     if finding.caveat:
         details.append(f"caveat: {finding.caveat}")
-    return Note(finding.severity, clipped(finding.message), tuple(details))
+    if verbose:
+        details += [f"evidence: {_flat(finding.evidence)}"] if finding.evidence else []
+        details += [f"where: {_places(finding.places)}"] if finding.places else []
+        details.append(f"confidence {finding.confidence:g}" + (f": {finding.basis}" if finding.basis else ""))
+        details += [f"rule {finding.rule}"] if finding.rule else []
+    return Note(finding.severity, f"{clipped(finding.message)} [{finding.code}]", tuple(details))
+
+
+def _change(change: Change, *, verbose: bool) -> str:
+    text = f"try {change.setting}: {clipped(change.current)} → {clipped(change.suggested)}"
+    return f"{text}: {clipped(change.why)}" if verbose and change.why else text
+
+
+def _places(places: Sequence[Place]) -> str:
+    more = f" and {len(places) - SHOWN:,} more" if len(places) > SHOWN else ""
+    return ", ".join(clipped(str(place)) for place in places[:SHOWN]) + more
 
 
 def _flat(evidence: Mapping[str, Any]) -> str:
@@ -117,7 +132,7 @@ def place(issue: Issue) -> str:
 
 def recording_fields(run: Run) -> Fields:
     """What else was logged, and how whole the record is."""
-    fields = [_audit(run.metrics["lora_audit"][-1])] if "lora_audit" in run.metrics else []
+    fields: list[Field] = []
     shown = {"lora_audit", "throughput", "memory"}
     others = {kind: len(events) for kind, events in run.metrics.items() if kind not in shown}
     if others:
@@ -131,17 +146,3 @@ def recording_fields(run: Run) -> Fields:
     )
     fields.append(Field("Telemetry", ", ".join(parts)))
     return Fields(tuple(fields))
-
-
-def _audit(event: Event) -> Field:
-    metrics = event.payload["metrics"]
-    at = "" if event.step is None else f" at step {event.step}"
-    layers = metrics.get("n_layers")
-    if layers == 0:
-        issues = metrics.get("issues")
-        first = cast("list[Any]", issues)[0] if isinstance(issues, list) and issues else None
-        why = f": {clipped(first)}" if isinstance(first, str) else ""
-        return Field("Adapter audit", f"audited no layer{at}{why}")
-    names = {"stable_rank_mean": "mean stable rank", "utilization_mean": "mean utilization", "udr_median": "median UDR"}
-    parts = [f"{word} {number(metrics[key])}" for key, word in names.items() if isinstance(metrics.get(key), float)]
-    return Field("Adapter audit", f"{layers} layers{at}" + "".join(f" · {part}" for part in parts))

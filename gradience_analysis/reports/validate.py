@@ -9,6 +9,7 @@ from typing import Any
 
 from gradience_analysis.errors import InputError
 from gradience_analysis.model import Block, Field, Fields, Issue, Note, Notes, Report, Section, Table, plural
+from gradience_analysis.model.gravity import SEVERITY_RANK
 from gradience_analysis.model.report import Result
 from gradience_analysis.reports.format import clipped
 from gradience_analysis.reports.issue_codes import meanings
@@ -21,7 +22,6 @@ EXAMPLES = 5
 _ALL_FILES = 20
 _BAD_FILES = 50
 _UNREAD = 20
-_RANK = {Severity.CRITICAL: 0, Severity.ERROR: 1, Severity.WARNING: 2, Severity.INFO: 3}
 
 
 def validate_report(
@@ -110,7 +110,7 @@ def _groups(files: Sequence[ValidationReport]) -> list[_Group]:
             group.files += 1
         for issue in file.issues:
             groups[issue.code, issue.severity].kept.append((number, issue))
-    return sorted(groups.values(), key=lambda group: (_RANK[group.severity], -group.count, group.code))
+    return sorted(groups.values(), key=lambda group: (SEVERITY_RANK[group.severity], -group.count, group.code))
 
 
 def _verdict(files: Sequence[ValidationReport], unreadable: int) -> Note:

@@ -206,6 +206,7 @@ def _training_extras(args: Any, state: Any) -> dict[str, Any]:
     """Switches that change what is trained, each only where it is on."""
     names = (
         "data_seed",
+        "lr_scheduler_kwargs",
         "label_smoothing_factor",
         "gradient_checkpointing",
         "neftune_noise_alpha",

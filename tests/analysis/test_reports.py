@@ -73,7 +73,7 @@ def test_troubled_run_leads_with_the_worst(tmp_path: Path) -> None:
     """Given an error, NaN, a gap and an alert, when reported, then the verdict is the worst and all are listed."""
     report = report_of(tmp_path, troubled_run())
     assert report.verdict.severity is Severity.ERROR
-    assert "CUDA out of memory" in report.verdict.text
+    assert "ran out of the device's memory" in report.verdict.text
     assert "3 more findings" in report.verdict.text
     text = words(report)
     assert "GUARD_ROLLBACK at step 40: rolled back to step 20" in text
@@ -110,12 +110,34 @@ def test_enum_repr_of_the_other_emitter_is_shown_plain(tmp_path: Path) -> None:
 
 
 def test_audit_of_nothing_shows_no_zeros(tmp_path: Path) -> None:
-    """Given an audit of no layers, when reported, then its reason stands there in place of its zeros."""
+    """Given an audit of no layers, when reported, then that is said once, as a finding, in place of its zeros."""
     metrics = {"n_layers": 0, "stable_rank_mean": 0.0, "issues": ["No adapter weight file found."]}
     rows = [start(), end(), record("metrics", 3, ts=1001.0, kind="lora_audit", metrics=metrics)]
-    assert "Adapter audit: audited no layer at step 3: No adapter weight file found." in words(
-        report_of(tmp_path, rows)
-    )
+    report = report_of(tmp_path, rows)
+    assert "[audit_empty]" in words(report)
+    assert "Adapter" not in [section.title for section in report.sections]
+
+
+def test_audit_is_shown_by_module_type(tmp_path: Path) -> None:
+    """Given an audit, when reported, then its ranks, suggestions and dominance are named, with a row for each type."""
+    by_type = {
+        "attn": {"n_layers": 4, "params": 4096, "stable_rank_mean": 2.5, "utilization_mean": 0.31},
+        "mlp": {"n_layers": 2, "params": 2048, "stable_rank_mean": 1.5, "utilization_mean": 0.19},
+        "other": {"n_layers": 0, "params": 0},
+    }
+    metrics = {
+        "n_layers": 6, "total_lora_params": 6144, "stable_rank_mean": 2.2, "utilization_mean": 0.27, "by_type": by_type,
+        "suggested_r_global_median": 4, "suggested_r_global_90": 6, "udr_median": 0.02, "udr_max": "odd",
+    }  # fmt: skip
+    report = report_of(tmp_path, [start(), end(), record("metrics", 3, ts=1001.0, kind="lora_audit", metrics=metrics)])
+    text = words(report)
+    assert "Audit: 6 modules, 6,144 parameters at step 3" in text
+    assert "Suggested r: 4 (median) · 6 (90th percentile)" in text
+    assert "UDR: median 0.02" in text
+    (adapter,) = [section for section in report.sections if section.title == "Adapter"]
+    (table,) = [block for block in adapter.blocks if isinstance(block, Table)]
+    assert [row[0] for row in table.rows] == ["attn", "mlp"]
+    assert table.rows[1][1:] == ("2", "2,048", "1.5", "0.19", "not logged")
 
 
 def test_verbose_adds_evidence_and_what_was_not_measured(tmp_path: Path) -> None:
@@ -123,7 +145,9 @@ def test_verbose_adds_evidence_and_what_was_not_measured(tmp_path: Path) -> None
     plain, verbose = (words(report_of(tmp_path, troubled_run(), verbose=flag)) for flag in (False, True))
     assert "confidence" not in plain
     assert "evidence: " in verbose
-    assert "confidence 0.8: split train was evaluated; the threshold is not calibrated" in verbose
+    assert "confidence 1: the values stand in the records" in verbose
+    assert "where: step 30 (" in verbose
+    assert "Not measured: " in verbose
 
 
 def test_several_runs_get_an_overview(tmp_path: Path) -> None:

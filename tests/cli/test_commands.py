@@ -121,7 +121,7 @@ def test_exit_code(files: dict[str, Path], line: str, code: int) -> None:
     arguments = [files.get(word, word) for word in line.split()]
     result = gradience(*arguments)
     assert result.returncode == code, result.stderr
-    if code == 2 and line not in {"", "schema"}:
+    if code == 2 and line not in {"", "schema", "config"}:
         assert result.stderr.strip()
 
 
@@ -205,7 +205,7 @@ def test_schema_commands_give_the_published_schema(tmp_path: Path) -> None:
 NAMES = [name.rstrip("_") for name in COMMANDS]
 
 
-@pytest.mark.parametrize("command", ["", *NAMES, "schema list", "schema show", "schema export"])
+@pytest.mark.parametrize("command", ["", *NAMES, "schema list", "schema show", "schema export", "config show"])
 def test_help_has_a_sentence_and_an_example(command: str) -> None:
     """Given each command, when asked for help, then it says what it does; the ones that act show an example."""
     result = CliRunner().invoke(build(), [*command.split(), "--help"])
@@ -213,7 +213,7 @@ def test_help_has_a_sentence_and_an_example(command: str) -> None:
     sentence = result.output.split("\n\n")[1].strip()
     assert sentence[0].isupper()
     assert sentence.rstrip().endswith(".")
-    assert command in {"", "schema"} or f"Example: gradience {command}" in " ".join(result.output.split())
+    assert command in {"", "schema", "config"} or f"Example: gradience {command}" in " ".join(result.output.split())
 
 
 def test_help_lists_exactly_the_registered_commands() -> None:
@@ -296,3 +296,36 @@ def test_foreign_reference_file_is_read(command: str, name: str) -> None:
     result = gradience(command, FOLDER / name)
     assert result.returncode == (0 if command == "monitor" else 1)
     assert "gradience import" in result.stdout.replace("\n", " ")
+
+
+def test_monitor_takes_every_run_below_a_folder(tmp_path: Path) -> None:
+    """Given a folder with runs below it, when monitored, then an overview lists each, and each has its report."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "run.jsonl", healthy_run())
+    result = gradience("monitor", tmp_path)
+    assert result.returncode == 0
+    assert result.stdout.startswith("OK  2 runs, nothing against any of them.")
+    assert result.stdout.count("Ran to its end") == 2
+    data = json.loads(gradience("monitor", tmp_path, "--json").stdout)
+    assert [Path(run["path"]).name for run in data["runs"]] == ["a", "b"]
+
+
+def test_monitor_tells_several_runs_of_a_folder_apart(tmp_path: Path) -> None:
+    """Given two runs in one folder, when monitored, then each is named by its file and its run."""
+    for run_id in ("one", "two"):
+        rows = [start(run_id=run_id), *train([1, 2, 3], run_id=run_id), end(run_id=run_id)]
+        write(tmp_path / f"{run_id}.jsonl", rows)
+    data = json.loads(gradience("monitor", tmp_path, "--json").stdout)
+    assert [run["run_id"] for run in data["runs"]] == ["one", "two"]
+    assert [run["path"] for run in data["runs"]] == [f"{tmp_path / name}.jsonl ({name})" for name in ("one", "two")]
+
+
+@pytest.mark.parametrize("fmt", ["md", "html"])
+def test_monitor_writes_documents(tmp_path: Path, fmt: str) -> None:
+    """Given a run, when a document is asked for, then it starts with the verdict and holds the evaluation."""
+    path = write(tmp_path / "run.jsonl", healthy_run())
+    result = gradience("monitor", path, "--format", fmt)
+    assert result.returncode == 0
+    assert "Ran to its end" in result.stdout
+    assert "Evaluation" in result.stdout

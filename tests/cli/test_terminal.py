@@ -14,9 +14,9 @@ from rich.cells import cell_len
 
 from gradience_analysis.model import Report
 from gradience_analysis.policy import load_policy
+from gradience_analysis.render.sparkline import sparkline
 from gradience_analysis.reports.monitor import monitor_report
 from gradience_analysis.telemetry.assemble import load_run
-from gradience_cli.sparkline import sparkline
 from gradience_cli.terminal import MIN_WIDTH, render_text
 from gradience_cli.wrap import wrap
 from tests.analysis.records import CONFIG, end, evaluation, healthy_run, record, troubled_run, write

@@ -19,7 +19,12 @@ CLEAN, FINDINGS, USAGE, INCONCLUSIVE = 0, 1, 2, 3
 CODES = {CLEAN, FINDINGS, USAGE, INCONCLUSIVE}
 # For each module of commands the ways to call it with an input: {} is the input, {new} a path that does not exist.
 READING: dict[str, Sequence[str]] = {
-    "monitor": ("monitor {} --json --verbose", "monitor {}", "monitor {} --strict-schema --fail-on warning"),
+    "monitor": (
+        "monitor {} --json --verbose",
+        "monitor {}",
+        "monitor {} --strict-schema --fail-on warning",
+        "monitor {} --format md",
+    ),
     "validate": (
         *("validate {}", "validate {} --json", "validate {} --strict --format junit", "validate {} --format github"),
         *("validate {} --format sarif", "validate {} --no-cross-line --max-issues 0"),
@@ -32,6 +37,8 @@ READING: dict[str, Sequence[str]] = {
         ),
     ),
     "runs": ("runs {} --json", "runs {}", "runs {} --format csv", "runs {} --where r>=4 --sort final_loss"),
+    "report": ("report {} -o {new}.html", "report {} -o {new}.md --verbose"),
+    "check": ("check {} --json", "check {}", "check --peft {} --verbose", "check --training {} --format html"),
     "ingest": (
         "ingest {} --store {new}",
         "ingest {} --store {new} --json",
@@ -59,7 +66,22 @@ WRONG: dict[str, Sequence[str]] = {
         "monitor {file} --fail-on x",
         "monitor {file} --format x",
         "monitor {file} --gap-threshold x",
+        "monitor {file} --policy {file}",
+        "monitor {file} --policy {file}.none",
+        "monitor {file}.none --follow",
+        "monitor {file} --follow --json",
     ),
+    "report": (
+        *("report", "report {file} -o {file}", "report {file} -o {file}/below", "report {file} --format x"),
+        *("report {file}.none -o {file}.html", "report {file} --gap-threshold x", "report {file} --policy {file}"),
+    ),
+    "check": (
+        *("check {file}.none", "check --r x", "check --lr x", "check --fail-on x", "check --format x"),
+        *("check --task-profile x", "check --peft-dir {file}", "check --training-dir {file}", "check a b"),
+        *("check {file} --policy {file}", "check --peft {file} --peft-dir {file}", "check {file}/below"),
+        "check --eval-data {file}.none",
+    ),
+    "config": ("config", "config show x", "config show --format x", "config show --policy {file}", "config nonsense"),
     "validate": (
         "validate",
         "validate {file} --skip-rule x",
@@ -130,7 +152,7 @@ def call(command: str, path: Path, new: Path, good: Path) -> Result:
 def test_every_command_is_in_the_table() -> None:
     """Given the commands of the application, when looked up here, then each has its bad input."""
     assert set(COMMANDS) <= set(WRONG)
-    assert set(COMMANDS) - {"demo", "schema"} <= set(READING)
+    assert set(COMMANDS) - {"demo", "schema", "config"} <= set(READING)
 
 
 def cases() -> list[Any]:
@@ -159,7 +181,7 @@ def test_bad_input(
     if what not in {EVENTS, NONE}:
         assert result.returncode == USAGE
         assert result.stderr.count("\n") >= 1
-    assert not list(tmp_path.glob("new*")) or command.startswith(("import", "ingest"))
+    assert not list(tmp_path.glob("new*")) or command.startswith(("import", "ingest", "report"))
 
 
 @pytest.mark.parametrize("command", [call for name in COMMANDS for call in WRONG[name]])

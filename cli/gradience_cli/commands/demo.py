@@ -150,9 +150,11 @@ def _progress() -> Generator[Progress]:
 def _next_commands(result: DemoResult) -> str:
     program = _program()
     folder, telemetry = shlex.quote(str(result.out_dir)), shlex.quote(str(result.telemetry))
+    adapter, arguments = shlex.quote(str(result.adapter)), shlex.quote(str(result.training_args))
     commands = (
         f"monitor {folder} --verbose",
-        f"monitor {folder} --json",
+        f"report {folder} -o report.html",
+        f"check --peft-dir {adapter} --training {arguments}",
         f"validate {telemetry}",
         "schema show train_step",
     )

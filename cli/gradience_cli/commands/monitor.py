@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gradience_cli.exits import CLEAN, FINDINGS, USAGE
+from gradience_cli.exits import USAGE
+from gradience_cli.options import GapThreshold, Json, Output, PolicyFile, Quiet, Runs, Verbose, exit_code
 
 if TYPE_CHECKING:
-    from gradience_analysis.model import Report, Run
+    from gradience_analysis.model import Report
 
 EXAMPLE = "Example: gradience monitor outputs/run.jsonl --fail-on error"
-_LEVELS = {"error": ("error", "critical"), "warning": ("warning", "error", "critical")}
+FORMATS = ("text", "json", "md", "html")
 
 
 def register(app: typer.Typer) -> None:
@@ -22,18 +22,16 @@ def register(app: typer.Typer) -> None:
 
 
 def monitor(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN|DIR...", help="Telemetry files, or directories with a run's segments.")
-    ],
+    runs: Runs,
     *,
-    fmt: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Add evidence, confidence, every metric and every issue.")
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Stay with one run while it is written, until its run_end.")
     ] = False,
-    gap_threshold: Annotated[
-        float | None, typer.Option(help="Generalization gap above which there is a finding. Default: 1.5.")
-    ] = None,
+    fmt: Annotated[str, typer.Option("--format", help="text, json, md or html.")] = "text",
+    json: Json = False,
+    verbose: Verbose = False,
+    gap_threshold: GapThreshold = None,
+    policy: PolicyFile = None,
     strict_schema: Annotated[
         bool, typer.Option("--strict-schema", help="Refuse (exit 2) a file with schema errors or warnings.")
     ] = False,
@@ -41,49 +39,38 @@ def monitor(
         str | None,
         typer.Option(metavar="error|warning", help="Exit 1 when there are findings of this severity or worse."),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write to this file in place of stdout.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stdout, only the exit code.")] = False,
+    output: Output = None,
+    quiet: Quiet = False,
 ) -> None:
     """Report what recorded training runs show."""
     from gradience_analysis.errors import GradienceError
-    from gradience_analysis.policy import load_policy
-    from gradience_analysis.reports.monitor import monitor_report
+    from gradience_cli.loading import load_all
     from gradience_cli.output import chosen_format, emit
-    from gradience_cli.streams import complain
+    from gradience_cli.settings import load_settings
 
-    chosen = chosen_format(fmt, json=json)
-    if fail_on is not None and fail_on not in _LEVELS:
-        raise GradienceError(f"--fail-on takes error or warning, not {fail_on!r}.")
-    policy = load_policy() if gap_threshold is None else load_policy().with_gap_threshold(gap_threshold)
-    loaded: list[Run] = []
-    for path in runs:
-        try:
-            loaded.append(_load(path, strict=strict_schema))
-        except GradienceError as error:
-            complain(error)
+    chosen = chosen_format(fmt, json=json, formats=FORMATS)
+    settings = load_settings()
+    level = settings.fail_on(fail_on)
+    limits = settings.policy(policy, gap_threshold)
+    if follow:
+        if len(runs) != 1 or chosen != "text" or output is not None or quiet or strict_schema:
+            raise GradienceError(
+                "--follow takes one run and shows it on the terminal.",
+                "Leave out --format, --json, --output, --quiet and --strict-schema, or --follow.",
+            )
+        from gradience_cli.following import follow_run
+
+        report = follow_run(runs[0], limits, verbose=verbose)
+        raise typer.Exit(exit_code(_findings(report), level))
+    from gradience_analysis.reports.monitor import monitor_report
+
+    loaded, failed = load_all(runs, strict=strict_schema)
     if not loaded:
         raise typer.Exit(USAGE)
-    report = monitor_report(loaded, policy, verbose=verbose)
+    report = monitor_report(loaded, limits, verbose=verbose, page=chosen == "html")
     emit(report, chosen, output=output, quiet=quiet)
-    raise typer.Exit(USAGE if len(loaded) < len(runs) else _code(report, fail_on))
+    raise typer.Exit(USAGE if failed else exit_code(_findings(report), level))
 
 
-def _load(path: str, *, strict: bool) -> Run:
-    from gradience_analysis.errors import SchemaViolationError
-    from gradience_analysis.telemetry.assemble import load_run
-    from gradience_schema import Severity
-
-    run = load_run(path, strict=strict)
-    if strict:
-        for issue in run.issues:
-            if issue.severity is Severity.ERROR:
-                raise SchemaViolationError(issue.path, issue.line, issue.message)
-    return run
-
-
-def _code(report: Report, fail_on: str | None) -> int:
-    levels = _LEVELS.get(fail_on or "", ())
-    found = [finding["severity"] for run in report.data["runs"] for finding in run["findings"]]
-    return FINDINGS if any(severity in levels for severity in found) else CLEAN
+def _findings(report: Report) -> list[dict[str, Any]]:
+    return [finding for run in report.data["runs"] for finding in run["findings"]]

@@ -40,6 +40,7 @@ def test_the_whole_training_part(tmp_path: Path) -> None:
         gradient_accumulation_steps=2,
         warmup_steps=0.5,
         lr_scheduler_type="cosine",
+        lr_scheduler_kwargs={"num_cycles": 0.5},
         max_grad_norm=0.7,
         seed=11,
         data_seed=12,
@@ -54,7 +55,7 @@ def test_the_whole_training_part(tmp_path: Path) -> None:
         "max_steps": 5,  # 16 rows in 4 batches, 2 per step, 2.5 times
         "epochs": 2.5,
         "dtype": "bfloat16",
-        "extras": {"data_seed": 12},
+        "extras": {"data_seed": 12, "lr_scheduler_kwargs": {"num_cycles": 0.5}},
         "world_size": 1,
         "lr_scheduler": "cosine",
         "warmup_steps": 3,
