@@ -1,11 +1,11 @@
-"""What a look at a run costs: `gradience --help` and `gradience monitor` beside their floor and a peer.
+"""What it costs to ask something: `--help`, `monitor`, `report` and `check` beside their floor and a peer.
 
 Writes a run of 10,000 steps (a loss each step, an evaluation every 500) to a temporary folder and measures each
 command as a process of its own: CPU seconds (user + system, best of several) and peak memory. The floor is
 `python -c pass`, whose peak is that of this script, from which it is started. The peer is
 `pandas.read_json(lines=True)` of the same file, which reads it and reports nothing.
 
-    python benchmarks/monitor.py [--steps 10000] [--repeat 5]
+    python benchmarks/startup.py [--steps 10000] [--repeat 5]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from _process import measure
 
 SCHEMA = "gradience.vnext.telemetry/v1"
-GOALS = {"gradience --help": 0.15, "gradience monitor": 0.6}
+GOALS = {"gradience --help": 0.15, "gradience monitor": 0.6, "gradience check": 0.5, "gradience check --env": 0.5}
 
 
 def write_run(path: Path, steps: int) -> None:
@@ -51,6 +51,29 @@ def write_run(path: Path, steps: int) -> None:
             file.write(json.dumps(envelope | record) + "\n")
 
 
+def write_settings(folder: Path) -> Path:
+    """The adapter's and the trainer's settings as PEFT and transformers write them."""
+    folder.mkdir()
+    peft = {
+        "peft_type": "LORA",
+        "r": 16,
+        "lora_alpha": 32,
+        "lora_dropout": 0.05,
+        "target_modules": ["q_proj", "v_proj"],
+    }
+    training = {
+        "learning_rate": 1e-4,
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 3.0,
+        "eval_strategy": "steps",
+        "eval_steps": 100,
+        "seed": 42,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(peft), encoding="utf-8")
+    (folder / "training_args.json").write_text(json.dumps(training), encoding="utf-8")
+    return folder
+
+
 def main() -> None:
     """Measure, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,12 +84,17 @@ def main() -> None:
         bytecode = Path(folder) / "bytecode"
         run = Path(folder) / "run.jsonl"
         write_run(run, options.steps)
+        settings = str(write_settings(Path(folder) / "settings"))
+        files = ["--peft-dir", settings, "--training-dir", settings]
         peer = f"import pandas; pandas.read_json({str(run)!r}, lines=True)"
         commands = {
             "python -c pass": ["-c", "pass"],
             "gradience --help": ["-m", "gradience_cli", "--help"],
             "gradience monitor": ["-m", "gradience_cli", "monitor", str(run)],
             "gradience monitor --json": ["-m", "gradience_cli", "monitor", str(run), "--json"],
+            "gradience report": ["-m", "gradience_cli", "report", str(run), "-o", f"{folder}/report.html", "--force"],
+            "gradience check": ["-m", "gradience_cli", "check", *files, "--no-env"],
+            "gradience check --env": ["-m", "gradience_cli", "check", *files, "--env"],
             "gradience validate": ["-m", "gradience_cli", "validate", str(run)],
             "pandas.read_json(lines=True)": ["-c", peer],
         }

@@ -1,4 +1,4 @@
-"""Answer accuracy for the Trainer, without keeping any logits."""
+"""Accuracy for the Trainer, without keeping any logits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradience_train.tasks.encoding import IGNORED_LABEL
 
 
 def keep_best_token(logits: Any, labels: Any) -> Any:
-    """Return the most probable token at each position: `(batch, length, vocabulary)` to `(batch, length)`."""
+    """Return the most probable token or class: `(…, choices)` to `(…)`, such as `(batch, length, vocabulary)`."""
     del labels  # part of the Trainer's signature
     return logits.argmax(dim=-1)
 
@@ -21,8 +21,18 @@ def answer_accuracy(prediction: Any) -> dict[str, float | int]:
     `prediction.predictions` holds `keep_best_token`'s result; position `i` predicts the token at `i + 1`.
     Without any answer token there is no accuracy, and only `n` is returned.
     """
-    wanted = np.asarray(prediction.label_ids)[:, 1:]
-    got = np.asarray(prediction.predictions)[:, :-1]
-    answers = wanted != IGNORED_LABEL
-    n = int(answers.sum())
-    return {"accuracy": float((wanted == got)[answers].mean()), "n": n} if n else {"n": 0}
+    return _share(np.asarray(prediction.predictions)[:, :-1], np.asarray(prediction.label_ids)[:, 1:])
+
+
+def label_accuracy(prediction: Any) -> dict[str, float | int]:
+    """Return `accuracy`, the fraction 0..1 of examples whose label was predicted, and `n`, how many have one.
+
+    `prediction.predictions` holds `keep_best_token`'s result. Without any label only `n` is returned.
+    """
+    return _share(np.asarray(prediction.predictions), np.asarray(prediction.label_ids))
+
+
+def _share(got: Any, wanted: Any) -> dict[str, float | int]:
+    counted = wanted != IGNORED_LABEL
+    n = int(counted.sum())
+    return {"accuracy": float((wanted == got)[counted].mean()), "n": n} if n else {"n": 0}

@@ -22,6 +22,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from gradience_train.tasks.examples import Example, Splits
+
 DATASET_NAME = "embedded:templated-qa"
 CLUB_SIZE = 6
 NAMES: tuple[str, ...] = (
@@ -43,23 +45,6 @@ class Attribute:
     values: tuple[str, ...]
     phrasings: tuple[str, ...]
     shifted_phrasings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One question and its one-word answer."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """The three splits of the task; no fact is in two of them."""
-
-    train: tuple[Example, ...]
-    val: tuple[Example, ...]
-    test: tuple[Example, ...]
 
 
 ATTRIBUTES: tuple[Attribute, ...] = (
@@ -94,11 +79,12 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 )
 
 
-def make_splits(seed: int) -> Splits:
+def make_splits(seed: int, *, noise: float = EXCEPTIONS) -> Splits:
     """Draw this year's facts and share them out.
 
     Args:
         seed: Decides clubs, facts, exceptions and splits; the same seed gives the same splits.
+        noise: Share 0..1 of the facts of `train` and `val` that are exceptions.
 
     Returns:
         The splits, each in a shuffled order.
@@ -112,7 +98,7 @@ def make_splits(seed: int) -> Splits:
         shared = draw.sample(attribute.values, k=len(attribute.values))
         for name in NAMES:
             split = draw.choices((train, val, test), weights=(3, 1, 1))[0]
-            rare = draw.random() < (TEST_EXCEPTIONS if split is test else EXCEPTIONS)
+            rare = draw.random() < (TEST_EXCEPTIONS if split is test else noise)
             answer = draw.choice(attribute.values) if rare else shared[club_of[name]]
             phrasings = attribute.shifted_phrasings if split is test else attribute.phrasings
             split.extend(Example(phrasing.format(name=name), answer) for phrasing in phrasings)
