@@ -10,32 +10,42 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradience_analysis.diagnostics import Diagnosis, diagnose_run
     from gradience_analysis.errors import GradienceError
     from gradience_analysis.model import Event, Finding, Issue, Measurement, Report, Run, Segment
+    from gradience_analysis.policy import Policy, load_policy
     from gradience_analysis.runs import Runs, load_runs
     from gradience_analysis.telemetry.assemble import load_run
     from gradience_analysis.telemetry.reader import TelemetryReader
     from gradience_analysis.telemetry.validate import ValidationReport, iter_issues, validate
 
 __all__ = [
+    "Diagnosis",
     "Event",
     "Finding",
     "GradienceError",
     "Issue",
     "Measurement",
+    "Policy",
     "Report",
     "Run",
     "Runs",
     "Segment",
     "TelemetryReader",
     "ValidationReport",
+    "diagnose_run",
     "iter_issues",
+    "load_policy",
     "load_run",
     "load_runs",
     "validate",
 ]
 
 _HOMES = {
+    "Diagnosis": "gradience_analysis.diagnostics",
+    "Policy": "gradience_analysis.policy",
+    "diagnose_run": "gradience_analysis.diagnostics",
+    "load_policy": "gradience_analysis.policy",
     "GradienceError": "gradience_analysis.errors",
     "Runs": "gradience_analysis.runs",
     "TelemetryReader": "gradience_analysis.telemetry.reader",

@@ -156,7 +156,7 @@ def _thresholds(path: Path, table: object) -> dict[str, float]:
 
 def _checked(name: str, value: object, place: str, folder: Path) -> Any:
     if name not in OPTIONS:
-        from gradience_analysis.policy.near import did_you_mean
+        from gradience_analysis.model.near import did_you_mean
 
         known = (*OPTIONS, _THRESHOLDS)
         hint = did_you_mean(name, known) or f"Known: {', '.join(known)}."

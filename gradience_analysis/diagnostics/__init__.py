@@ -36,6 +36,8 @@ from gradience_analysis.diagnostics import (
     throughput,
 )
 from gradience_analysis.diagnostics.base import Diagnosis, Diagnostic, diagnose
+from gradience_analysis.model import Run
+from gradience_analysis.policy import Policy, load_policy
 
 DIAGNOSTICS: tuple[Diagnostic, ...] = (
     run_status,
@@ -71,4 +73,17 @@ DIAGNOSTICS: tuple[Diagnostic, ...] = (
     logged_values,
 )
 
-__all__ = ["DIAGNOSTICS", "Diagnosis", "Diagnostic", "diagnose"]
+__all__ = ["DIAGNOSTICS", "Diagnosis", "Diagnostic", "diagnose", "diagnose_run"]
+
+
+def diagnose_run(run: Run, policy: Policy | None = None) -> Diagnosis:
+    """What `gradience monitor` measures in a run, and what it finds.
+
+    Args:
+        run: A loaded run.
+        policy: Thresholds to judge by; None for the shipped ones.
+
+    Raises:
+        PolicyError: The shipped policy cannot be read.
+    """
+    return diagnose(run, DIAGNOSTICS, load_policy() if policy is None else policy)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from gradience_analysis.errors import PolicyError
-from gradience_analysis.policy.near import did_you_mean
+from gradience_analysis.model.near import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ def _profile(name: str | None) -> str | None:
         GradienceError: It does not.
     """
     from gradience_analysis.errors import GradienceError
-    from gradience_analysis.policy.near import did_you_mean
+    from gradience_analysis.model.near import did_you_mean
     from gradience_schema import TaskProfile
 
     known = [str(profile) for profile in TaskProfile]

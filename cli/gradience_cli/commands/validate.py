@@ -93,12 +93,11 @@ def _rules(wanted: Iterable[str], *, all_of_them: bool) -> tuple[str, ...]:
 
     names = set(wanted)
     for name in sorted(names - set(CROSS_LINE_CODES)):
-        import difflib
+        from gradience_analysis.model.near import did_you_mean
 
-        meant = difflib.get_close_matches(name, CROSS_LINE_CODES, n=1)
-        hint = f"Did you mean {meant[0]}? " if meant else ""
         message = f"--skip-rule {name[:80]!r}: there is no rule across lines of that code."
-        raise GradienceError(message, f"{hint}The rules: {', '.join(CROSS_LINE_CODES)}.")
+        hint = did_you_mean(name, CROSS_LINE_CODES)
+        raise GradienceError(message, f"{hint} The rules: {', '.join(CROSS_LINE_CODES)}.".strip())
     return tuple(code for code in CROSS_LINE_CODES if all_of_them or code in names)
 
 
