@@ -52,6 +52,6 @@ def size(mebibytes: float) -> str:
     return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
 
 
-def clipped(text: str) -> str:
+def clipped(text: str, longest: int = MAX_TEXT) -> str:
     """Text from a file, without what a label cannot be long enough to need."""
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text):,} characters)"
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"

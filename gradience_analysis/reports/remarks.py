@@ -24,6 +24,7 @@ from gradience_analysis.reports.format import clipped, number
 from gradience_schema import Severity
 
 SHOWN = 5
+_EVIDENCE = 1_000
 
 
 def finding_notes(findings: Iterable[Finding], *, verbose: bool) -> Notes:
@@ -61,7 +62,7 @@ def _flat(evidence: Mapping[str, Any]) -> str:
             parts.append(f"{name} ({_flat(cast('Mapping[str, Any]', value))})")
         else:
             parts.append(f"{name} {_plain(value)}")
-    return clipped("; ".join(parts))
+    return clipped("; ".join(parts), _EVIDENCE)
 
 
 def _plain(value: object) -> str:
