@@ -14,7 +14,6 @@ from itertools import pairwise
 
 from gradience_analysis.model import Finding, Measurement, Run, Segment
 from gradience_analysis.policy import Policy
-from gradience_analysis.telemetry.readings import place_in
 from gradience_schema import Severity
 
 CODES: Mapping[str, str] = {"clock_jump": "The time stamps go back, or jump far ahead."}
@@ -58,7 +57,7 @@ def _extremes(segment: Segment, number: int) -> Iterable[_Jump]:
 
 
 def _measurement(name: str, jumps: Sequence[_Jump], segments: Sequence[Segment]) -> Measurement:
-    places = tuple(place_in(segments[number], segments[number].events[place]) for _, number, place in jumps)
+    places = tuple(segments[number].place(segments[number].events[place]) for _, number, place in jumps)
     sizes = [abs(seconds) for seconds, _, _ in jumps]
     source = "ts of records that follow each other in a segment"
     return Measurement(name, max(sizes, default=0.0), "s", source, details={"largest": sizes}, places=places)

@@ -68,7 +68,7 @@ def _deviation(run: Run, segments: Sequence[SegmentRates]) -> Measurement:
 
 def _places(run: Run, off: set[tuple[int, int]]) -> tuple[Place, ...]:
     return tuple(
-        Place(event.step, segment.path, event.line)
+        segment.place(event)
         for segment in run.segments
         if any(index == segment.index for index, _ in off)
         for event in segment.events

@@ -21,7 +21,6 @@ from gradience_analysis.model import Finding, Measurement, Place, Run, Segment, 
 from gradience_analysis.policy import Policy
 from gradience_analysis.telemetry.faults import SHOWN_PLACES, issues_of, places_of, refused_steps
 from gradience_analysis.telemetry.names import did_you_mean
-from gradience_analysis.telemetry.readings import place_in
 from gradience_schema import EVENT_TYPES, Severity
 
 CODES: Mapping[str, str] = {
@@ -63,7 +62,7 @@ def _unknown_events(run: Run) -> Measurement:
 
 
 def _first(segments: Sequence[Segment], name: str) -> Place:
-    return next(place_in(one, event) for one in segments for event in one.events if event.event == name)
+    return next(one.place(event) for one in segments for event in one.events if event.event == name)
 
 
 def _steps(run: Run) -> Measurement:

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 
 from gradience_analysis.model import Event, Finding, Measurement, Place, Run, Segment, as_number
 from gradience_analysis.policy import Policy
-from gradience_analysis.telemetry.readings import place_in
 from gradience_schema import Severity
 
 CODES: Mapping[str, str] = {"loss_scale_collapsed": "The fp16 loss scale has collapsed, or many steps overflow."}
@@ -64,7 +63,7 @@ def _scale(run: Run) -> Measurement:
 
 
 def _place(point: _Point) -> Place:
-    return place_in(point[2], point[3])
+    return point[2].place(point[3])
 
 
 def _overflows(run: Run) -> Measurement:

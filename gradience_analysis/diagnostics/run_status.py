@@ -25,7 +25,6 @@ from itertools import pairwise
 from gradience_analysis.model import Event, Finding, Measurement, Run
 from gradience_analysis.policy import Policy
 from gradience_analysis.series.robust import median
-from gradience_analysis.telemetry.readings import place_in
 from gradience_schema import RunStatus, Severity
 
 CODES: Mapping[str, str] = {
@@ -52,7 +51,7 @@ def measure(run: Run) -> tuple[Measurement, ...]:
 def _status(run: Run) -> Measurement:
     details = {"last_step": run.last_step, "reason": run.reason, "segments": len(run.segments)}
     last = run.segments[-1]
-    places = (place_in(last, last.end or last.events[-1]),)
+    places = (last.place(last.end or last.events[-1]),)
     if run.status is None:
         reason = "the last segment has no run_end: the run goes on, or it was killed."
         return Measurement(NAME, None, "status", reason=reason, details=details, places=places)
@@ -76,7 +75,7 @@ def _silence(run: Run) -> Measurement:
     }
     seconds = max(0.0, run.read_at - last.ts)
     source = "time of reading - ts of the last record"
-    return Measurement("silence", seconds, "s", source, details=details, places=(place_in(segment, last),))
+    return Measurement("silence", seconds, "s", source, details=details, places=(segment.place(last),))
 
 
 def _pace(events: Sequence[Event]) -> tuple[float | None, float | None]:

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 from gradience_analysis.model import Event, Finding, Measurement, Place, Run, Segment, as_number
 from gradience_analysis.policy import Policy
 from gradience_analysis.series.robust import median
-from gradience_analysis.telemetry.readings import place_in
 from gradience_schema import Severity
 
 CODES: Mapping[str, str] = {"step_time_growing": "Steps take much longer at the end than after the warm-up."}
@@ -136,7 +135,7 @@ def _measurement(
         "token_time_ratio": tokens[0] / tokens[1] if known else None,
         "time_lost_s": _lost([pace for pace in paces if pace.since >= first[0].since], seconds[0]),
     }
-    places: tuple[Place, ...] = (place_in(segment, last[0].event), place_in(segment, last[-1].event))
+    places: tuple[Place, ...] = (segment.place(last[0].event), segment.place(last[-1].event))
     overall = median([pace.seconds for pace in paces])
     return Measurement(NAME, 1 / overall, "steps/s", source, details=details, places=places)
 

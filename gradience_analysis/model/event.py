@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from gradience_analysis.model.finding import Place
 from gradience_schema import Severity
 
 
@@ -114,6 +115,10 @@ class Segment:
     def end(self) -> Event | None:
         """Its `run_end` record, or None."""
         return next((event for event in reversed(self.events) if event.event == "run_end"), None)
+
+    def place(self, event: Event) -> Place:
+        """Where one of its records stands."""
+        return Place(event.step, self.path, event.line)
 
     @property
     def timed(self) -> bool:

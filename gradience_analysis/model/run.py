@@ -100,7 +100,7 @@ class Run:
         """Where one of its records stands."""
         for segment in (*self.segments, *self.other_ranks):
             if any(one is event for one in segment.events):
-                return Place(event.step, segment.path, event.line)
+                return segment.place(event)
         return Place(event.step)
 
     def of(self, event: str) -> Sequence[Event]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from gradience_analysis.model import Segment
+from gradience_schema.writer_identity import PROC, boot_id, digest, pid_namespace, process_state
 
 # Every machine may call itself so: the name tells nothing about which one it is.
 _NAMELESS = frozenset({"localhost", "localhost.localdomain", "(none)"})
-_PROC = Path("/proc")
-_START_FIELD = 19
+_PROC = PROC
 _DEAD = (b"Z", b"X", b"x")
 _MAX_PID = 1 << 31
 # Stamps below it (the year 2001) count from a start of their own, not from 1970.
@@ -66,11 +65,11 @@ def process_alive(meta: Mapping[str, Any]) -> bool | None:
     """
     if not _same_host(meta.get("host")):
         return None
-    boot, own_boot = meta.get("boot_id"), _boot_id()
+    boot, own_boot = meta.get("boot_id"), boot_id(_PROC)
     if isinstance(boot, str) and own_boot is not None and boot != own_boot:
         return False
     pid = meta.get("pid")
-    namespace, own_namespace = meta.get("pid_namespace"), _pid_namespace()
+    namespace, own_namespace = meta.get("pid_namespace"), pid_namespace(_PROC)
     elsewhere = namespace is not None and own_namespace is not None and namespace != own_namespace
     if elsewhere or isinstance(pid, bool) or not isinstance(pid, int) or not 0 < pid < _MAX_PID:
         return None
@@ -81,7 +80,7 @@ def process_alive(meta: Mapping[str, Any]) -> bool | None:
 
 def _runs(pid: int, begun: object, *, certain: bool) -> bool | None:
     """Whether a process of that number, started at that time, runs here; None when that is not certain."""
-    state, start = _state(pid)
+    state, start = process_state(pid, _PROC)
     if start is None:
         return _answers(pid)
     if state in _DEAD or (begun is not None and begun != start):
@@ -93,37 +92,7 @@ def _same_host(host: object) -> bool:
     name = os.uname().nodename if hasattr(os, "uname") else ""
     if not isinstance(host, str) or not name or name in _NAMELESS:
         return False
-    return host in {name, _digest(name)}
-
-
-def _digest(text: str) -> str:
-    import hashlib  # takes its time, and only a run without an end asks
-
-    return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
-
-
-def _boot_id() -> str | None:
-    try:
-        text = (_PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return None
-    return _digest(text) if text else None
-
-
-def _pid_namespace() -> int | None:
-    try:
-        return (_PROC / "self/ns/pid").stat().st_ino
-    except OSError:
-        return None
-
-
-def _state(pid: int) -> tuple[bytes, int | None]:
-    """State letter and start time (clock ticks since boot) of a process; no start time when it cannot be seen."""
-    try:
-        fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
-        return fields[0], int(fields[_START_FIELD])
-    except (OSError, ValueError, IndexError):
-        return b"", None
+    return host in {name, digest(name)}
 
 
 def _answers(pid: int) -> bool | None:

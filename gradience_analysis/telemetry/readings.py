@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from gradience_analysis.model import Event, Place, Run, Segment
+from gradience_analysis.model import Place, Run
 from gradience_schema import RunStatus, Severity
 
 _LOUD = frozenset({Severity.WARNING, Severity.ERROR, Severity.CRITICAL})
@@ -39,11 +39,6 @@ class Complaint(NamedTuple):
     failed: bool
 
 
-def place_in(segment: Segment, event: Event) -> Place:
-    """Where a record of a segment stands."""
-    return Place(event.step, segment.path, event.line)
-
-
 def readings(run: Run, kind: str) -> tuple[Sequence[Reading], ...]:
     """The `metrics` records of one kind of rank 0, one list for each segment that has some.
 
@@ -52,7 +47,7 @@ def readings(run: Run, kind: str) -> tuple[Sequence[Reading], ...]:
     """
     by_segment = (
         [
-            Reading(event.step, place_in(segment, event), event.payload["metrics"])
+            Reading(event.step, segment.place(event), event.payload["metrics"])
             for event in segment.events
             if event.event == "metrics" and event.payload["kind"] == kind
         ]
@@ -70,10 +65,10 @@ def complaints(run: Run) -> Iterator[Complaint]:
         failed = end is None or end.payload["status"] != RunStatus.OK
         for event in segment.events:
             if event.event == "alert" and Severity(event.payload["severity"]) in _LOUD:
-                yield Complaint(_words(event.payload), "alert", place_in(segment, event), is_final, failed)
+                yield Complaint(_words(event.payload), "alert", segment.place(event), is_final, failed)
         reason = None if end is None else end.payload.get("reason")
         if end is not None and failed and isinstance(reason, str):
-            yield Complaint(reason[:_TEXT_CHARS], "run_end", place_in(segment, end), is_final, failed)
+            yield Complaint(reason[:_TEXT_CHARS], "run_end", segment.place(end), is_final, failed)
 
 
 def _words(alert: Mapping[str, Any]) -> str:
