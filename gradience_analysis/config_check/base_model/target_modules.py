@@ -27,7 +27,11 @@ from gradience_analysis.policy import Policy
 from gradience_schema import Severity
 
 CODE = "targets_match_nothing"
-CODES: Mapping[str, str] = {CODE: "The target modules match no module of the base model."}
+UNMATCHED = "targets_unmatched"
+CODES: Mapping[str, str] = {
+    CODE: "The target modules match no module of the base model.",
+    UNMATCHED: "Some of the target modules match no module of the base model, and PEFT passes over them in silence.",
+}
 COVERS: Mapping[str, frozenset[str]] = {CODE: frozenset({"trainable_parameters"})}
 NAME = "targeted_modules"
 _SHOWN = 12
@@ -80,10 +84,12 @@ def _unmatched(wanted: Targeting, found: Sequence[str]) -> list[str]:
 
 
 def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:  # noqa: ARG001
-    """An error when the configuration reaches none."""
+    """An error when the configuration reaches none, and a warning when some of its names do."""
     (count,) = measurements
-    if count.value is None or int(count.value) > 0:
+    if count.value is None:
         return []
+    if int(count.value) > 0:
+        return [_some_unmatched(count)] if count.details["unmatched"] else []
     details = count.details
     names = ", ".join(details["names"]) or "none with a matrix"
     targets = details["target_modules"]
@@ -103,3 +109,21 @@ def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:
             changes=(Change("lora.target_modules", shown[:120], names, "These are modules of the model."),),
         )
     ]
+
+
+def _some_unmatched(count: Measurement) -> Finding:
+    details = count.details
+    missing = ", ".join(details["unmatched"])[:120]
+    names = ", ".join(details["names"]) or "none with a matrix"
+    verb = "matches" if len(details["unmatched"]) == 1 else "match"
+    return Finding(
+        code=UNMATCHED,
+        severity=Severity.WARNING,
+        message=f"Of target_modules, {missing} {verb} no module of the model; the others reach {count.value}.",
+        evidence={"unmatched": details["unmatched"], "matched": count.value, "names": details["names"]},
+        advice=f"Correct the name, or leave it out; the model has {names}.",
+        confidence=0.9,
+        basis="PEFT's matching rules on the names in the safetensors headers",
+        caveat="A list may be meant for several types of models.",
+        changes=(Change("lora.target_modules", missing, names, "PEFT passes over a name that matches nothing."),),
+    )
