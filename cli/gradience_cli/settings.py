@@ -135,8 +135,11 @@ def _read(path: Path) -> dict[str, Any]:
         if path.stat().st_size > _MAX_BYTES:
             raise SettingsError(f"{path}: is larger than {_MAX_BYTES:,} bytes.", "Is it the right file?")
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SettingsError(f"{path}: cannot be read: {error}.", "Mend it, or run the command elsewhere.") from error
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror or error}.", "Check its permissions.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        remedy = "Mend it, or run the command elsewhere."
+        raise SettingsError(f"{path}: cannot be read as TOML: {error}.", remedy) from error
 
 
 def _thresholds(path: Path, table: object) -> dict[str, float]:
