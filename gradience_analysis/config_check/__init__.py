@@ -20,7 +20,7 @@ from gradience_analysis.config_check.data import (
     ignored_labels,
     private_data,
     required_fields,
-    split_overlap,
+    shared_examples,
     train_data,
 )
 from gradience_analysis.config_check.machine import (
@@ -80,7 +80,7 @@ CHECKS: tuple[Check, ...] = (
     train_data,
     data_lines,
     required_fields,
-    split_overlap,
+    shared_examples,
     duplicate_examples,
     example_length,
     ignored_labels,

@@ -57,6 +57,12 @@ def test_an_examination_says_what_it_is(examination: ModuleType) -> None:
     assert {code for several in examination.COVERS.values() for code in several} <= everything
 
 
+def test_no_two_examinations_have_one_name() -> None:
+    """Given every examination, when their names are compared, then none stands twice: thresholds go by them."""
+    names = [name_of(one) for one in EXAMINATIONS]
+    assert len(names) == len(set(names))
+
+
 def test_every_threshold_belongs_to_an_examination() -> None:
     """Given the policy, when its names are looked up, then each begins with the name of a module that exists."""
     owners = {name.partition(".")[0] for name in load_policy().thresholds}

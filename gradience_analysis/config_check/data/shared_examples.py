@@ -1,4 +1,4 @@
-"""Split overlap: whether examples that the run is to be evaluated on stand in its training data.
+"""Shared examples: whether examples that the run is to be evaluated on stand in its training data.
 
 Measured: different contents of the evaluation file that the training file has too. Compared is the SHA-256 of the
 content: the fields of the example's layout without the class label, after Unicode NFKC and with each run of white
@@ -45,7 +45,7 @@ def measure(subject: Preflight) -> tuple[Measurement, ...]:
 def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:
     """An error when more are shared than the limit."""
     (shared,) = measurements
-    limit = policy["split_overlap.examples"]
+    limit = policy["shared_examples.examples"]
     if shared.value is None or float(shared.value) <= limit.value:
         return []
     details = shared.details
