@@ -57,9 +57,11 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PolicyError(f"{path}: cannot be read: {error.strerror or error}.", "Check the path.") from error
+        raise PolicyError(
+            f"{path}: the policy file cannot be read: {error.strerror or error}.", "Check the path."
+        ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PolicyError(f"{path}: cannot be read as TOML: {error}.", "A policy file is TOML in UTF-8.") from error
+        raise PolicyError(f"{path}: the policy file cannot be read as TOML: {error}.", "Write it in UTF-8.") from error
     version = data.pop("version", None)
     if version != _VERSION:
         raise PolicyError(f"{path}: version must be {_VERSION}, not {version!r}.", "Write `version = 1` at its top.")

@@ -28,6 +28,7 @@ from gradience_analysis.model import (
 )
 from gradience_analysis.policy import Policy
 from gradience_analysis.reports.format import clipped, number
+from gradience_analysis.reports.header import batch_words, length_words
 from gradience_analysis.reports.remarks import finding_notes
 from gradience_schema import Severity
 
@@ -140,15 +141,10 @@ def _header(subject: Preflight) -> list[Field]:
         parts.append(f"on {shown}" + (f" and {more} more" if more > 0 else ""))
     if parts:
         fields.append(Field("LoRA", " · ".join(parts)))
-    batch = "" if training.batch_size is None else f"batch {number(training.batch_size)}"
-    if batch and training.gradient_accumulation is not None:
-        batch += f" x {number(training.gradient_accumulation)}"
     parts = [
         *([f"lr {number(optimizer.lr)}"] if optimizer.lr is not None else []),
         *([clipped(training.lr_scheduler)] if training.lr_scheduler else []),
-        *([batch] if batch else []),
-        *([f"{number(training.max_steps)} steps"] if training.max_steps is not None else []),
-        *([f"{number(training.epochs)} epochs"] if training.epochs is not None and not training.max_steps else []),
+        *[words for words in (batch_words(training), length_words(training)) if words],
         *([clipped(training.dtype)] if training.dtype else []),
         *([f"seed {training.seed}"] if training.seed is not None else []),
     ]

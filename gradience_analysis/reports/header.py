@@ -71,22 +71,24 @@ def _training(config: ConfigSnapshot) -> str:
         f"lr {number(optimizer.lr)}" if optimizer.lr is not None else "",
         clipped(training.lr_scheduler or ""),
         f"weight decay {number(optimizer.weight_decay)}" if optimizer.weight_decay else "",
-        _batch(training),
-        _length(training),
+        batch_words(training),
+        length_words(training),
         clipped(training.dtype or ""),
         f"seed {training.seed}" if training.seed is not None else "",
     ]
     return " · ".join(part for part in parts if part)
 
 
-def _batch(training: TrainingSnapshot) -> str:
+def batch_words(training: TrainingSnapshot) -> str:
+    """`batch 4 x 2 accumulation`; empty when no batch size is known."""
     if training.batch_size is None:
         return ""
     factors = ((training.gradient_accumulation, "accumulation"), (training.world_size, "ranks"))
     return f"batch {training.batch_size}" + "".join(f" x {n} {word}" for n, word in factors if n not in {None, 1})
 
 
-def _length(training: TrainingSnapshot) -> str:
+def length_words(training: TrainingSnapshot) -> str:
+    """`500 steps` or `3 epochs`, whichever decides; empty when neither is known."""
     if training.max_steps is not None and training.max_steps > 0:
         return plural(training.max_steps, "step")
     if training.epochs is None:
