@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradience_analysis.model import Cell, Curve, Field, Fields, Run, Table, as_number
 from gradience_analysis.reports.format import at_step, number, size
+from gradience_analysis.series.robust import median
 from gradience_analysis.telemetry.signals import Summary, steps_per_second, summarize, summarize_evaluations
 
 TRAINING = ("loss", "lr", "grad_norm")
@@ -88,7 +89,7 @@ def speed_and_memory(run: Run) -> Fields:
 def throughput(run: Run) -> dict[str, dict[str, float]]:
     """Median and last value of each `throughput` metric."""
     return {
-        name: {"median": _median(values), "last": values[-1]}
+        name: {"median": median(values), "last": values[-1]}
         for name in ("tokens_per_s", "samples_per_s", "step_s")
         if (values := _metric(run, "throughput", name))
     }
@@ -104,12 +105,6 @@ def _metric(run: Run, kind: str, name: str) -> list[float]:
     values = [as_number(event.payload["metrics"].get(name)) for event in run.metrics.get(kind, ())]
     # NaN compares false with everything, itself included.
     return [float(value) for value in values if value is not None and value >= 0]
-
-
-def _median(values: list[float]) -> float:
-    # The module statistics takes longer to import than the rest of a report takes to build.
-    ordered, middle = sorted(values), len(values) // 2
-    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _speed(run: Run) -> str:

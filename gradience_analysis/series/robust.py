@@ -56,26 +56,6 @@ class Standing(NamedTuple):
     seen: int
 
 
-def trailing(values: Sequence[float], window: int) -> Iterator[tuple[int, float, float]]:
-    """For each place, the median and the unscaled MAD of up to `window` finite values before it, itself excluded.
-
-    Yields:
-        (place, median, mad), from the first place that has at least one finite value before it. A value that is not
-        finite is passed over: it moves neither.
-    """
-    for place, ordered in _windows(values, window):
-        middle = middle_of_sorted(ordered)
-        yield place, middle, mad_of_sorted(ordered, middle)
-
-
-def trailing_medians(values: Sequence[float], window: int) -> list[float]:
-    """For each place, the median of up to `window` finite values before it; NaN where there is none."""
-    medians = [math.nan] * len(values)
-    for place, ordered in _windows(values, window):
-        medians[place] = middle_of_sorted(ordered)
-    return medians
-
-
 def risen(values: Sequence[float], window: int, share: float) -> Iterator[Standing]:
     """The places whose finite value lies above this share of the finite values before it.
 
