@@ -63,8 +63,9 @@ def _watch(follower: Follower, view: _View) -> None:
         new = follower.poll()
         if new:
             last_news = time.monotonic()
-            # A resumed run has a new segment after the end of the one before.
-            ended = _ended(follower.run())
+            # Only its end ends a run, and a resumed one has a new segment after the end of the one before.
+            if ended or any(event.event == "run_end" for event in new):
+                ended = _ended(follower.run())
         view.show(follower, new)
         if ended and time.monotonic() - last_news >= _GRACE_S:
             return
@@ -106,6 +107,7 @@ class _Screen:
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop")
         self._report: Report | None = None
+        self._laid_out: tuple[Report, int, list[Text]] | None = None
         self._due = 0.0
         self._stale = True
         self._last_news = time.monotonic()
@@ -135,7 +137,6 @@ class _Screen:
         from rich.text import Text
 
         from gradience_analysis.render.inert import inert
-        from gradience_cli.terminal import layout
 
         height, width = max(3, self._console.height - 1), self._console.width
         silent = time.monotonic() - self._last_news
@@ -144,11 +145,19 @@ class _Screen:
         status = f"{latest} · {silent:.0f} s ago · Ctrl-C ends · following {follower.path}"
         if self._report is None:
             status = f"waiting for telemetry · {silent:.0f} s · Ctrl-C ends · {follower.path}"
-        lines: list[Text] = []
-        if self._report is not None:
-            lines = list(layout(self._report, width=width).split("\n", allow_blank=True))[: height - 2]
         bottom = Text(inert(status)[:width], "reverse")
-        return Text("\n").join([*lines, Text(), bottom])
+        return Text("\n").join([*self._lines(width)[: height - 2], Text(), bottom])
+
+    def _lines(self, width: int) -> list[Text]:
+        """The report in lines, laid out again only when it or the width is another one: the picture is drawn often."""
+        if self._report is None:
+            return []
+        if self._laid_out is None or self._laid_out[0] is not self._report or self._laid_out[1] != width:
+            from gradience_cli.terminal import layout
+
+            lines = list(layout(self._report, width=width).split("\n", allow_blank=True))
+            self._laid_out = (self._report, width, lines)
+        return self._laid_out[2]
 
 
 def _line(event: Event) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gradience_cli.exits import CLEAN, FINDINGS
+from gradience_cli.settings import FAIL_LEVELS
 
 Runs = Annotated[
     list[str],
@@ -26,10 +27,9 @@ PolicyFile = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file in place of stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stdout, only the exit code.")]
-_LEVELS = {"error": ("error", "critical"), "warning": ("warning", "error", "critical")}
 
 
 def exit_code(findings: Iterable[Mapping[str, Any]], fail_on: str | None) -> int:
     """1 when one of the findings has the severity to fail on, or a worse one; else 0."""
-    levels = _LEVELS.get(fail_on or "", ())
+    levels = FAIL_LEVELS.get(fail_on or "", ())
     return FINDINGS if any(finding["severity"] in levels for finding in findings) else CLEAN

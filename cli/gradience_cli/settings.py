@@ -19,7 +19,11 @@ PROJECT_FILE: Final = "pyproject.toml"
 PREFIX: Final = "GRADIENCE_"
 _THRESHOLDS: Final = "thresholds"
 _MAX_BYTES: Final = 1 << 20
-SEVERITIES: Final = ("error", "warning")
+FAIL_LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
+    "error": ("error", "critical"),
+    "warning": ("warning", "error", "critical"),
+}
+"""What `--fail-on` may be, and the severities of the findings that it fails on."""
 
 
 class SettingsError(GradienceError):
@@ -60,8 +64,8 @@ class Settings:
             GradienceError: The flag names another one.
         """
         level: str | None = self.value("fail_on", flag)
-        if level is not None and level not in SEVERITIES:
-            raise GradienceError(f"--fail-on takes {' or '.join(SEVERITIES)}, not {level!r}.")
+        if level is not None and level not in FAIL_LEVELS:
+            raise GradienceError(f"--fail-on takes {' or '.join(FAIL_LEVELS)}, not {level!r}.")
         return level
 
     def policy(self, file: Path | None = None, gap_threshold: float | None = None) -> Policy:
@@ -186,8 +190,8 @@ def _number(value: object, folder: Path) -> float:
 
 def _severity(value: object, folder: Path) -> str:
     del folder
-    if value not in SEVERITIES:
-        raise ValueError(" or ".join(SEVERITIES))
+    if value not in FAIL_LEVELS:
+        raise ValueError(" or ".join(FAIL_LEVELS))
     return str(value)
 
 
