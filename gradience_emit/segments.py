@@ -118,13 +118,14 @@ def _read_regular(path: Path, start: int, size: int) -> bytes:
 
 
 def _records(data: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON objects among the complete lines of ``data``."""
-    for line in data.split(b"\n")[:-1]:
+    """The JSON objects among the lines of ``data``; after the last newline, a whole event, which lacks that alone."""
+    *lines, tail = data.split(b"\n")
+    for line in (*lines, tail):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict):
+        if isinstance(record, dict) and (line is not tail or "event" in record):
             yield record
 
 
@@ -152,7 +153,7 @@ class Segment:
         self.identity = (info.st_dev, info.st_ino)
 
     def adopt_tail(self) -> None:
-        """Continue an existing file: its run_id and seq from its last complete lines, and whether its tail is torn.
+        """Continue an existing file: its run_id and seq from its last whole lines, and whether its tail is torn.
 
         A tail that cannot be read counts as torn: the worst that follows is one empty line.
         """

@@ -106,6 +106,16 @@ def test_append_after_a_torn_tail_loses_only_the_torn_line(tmp_path: Path, tail:
     assert lines[7:] == [b""]
 
 
+def test_append_counts_a_whole_event_that_lacks_its_newline(tmp_path: Path) -> None:
+    """Given a file of which only the last newline is missing, when it is continued, then no seq is given twice."""
+    path = finished(tmp_path / "run.jsonl")
+    path.write_bytes(path.read_bytes()[:-1])
+    with TelemetryWriter(path, if_exists="append") as writer:
+        writer.alert(severity="info", code="A", message="")
+    numbers = [oracle.strict_loads(line)["seq"] for line in path.read_bytes().splitlines()]
+    assert numbers == list(range(6))
+
+
 @pytest.mark.parametrize("seq", ["-5", "true", "1e3", str(2**70), '"x"', "null"])
 def test_append_to_a_file_with_a_nonsense_seq(tmp_path: Path, seq: str) -> None:
     """Given a foreign file whose seq is none, when it is continued, then ours starts at 0 and is valid."""
