@@ -46,6 +46,14 @@ def shown_name(path: str | Path) -> str:
     return STDIN_NAME if str(path) == STDIN else str(path)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False where that cannot be told."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False  # opening it says what is wrong with it
+
+
 def open_regular(path: Path) -> IO[bytes]:
     """Open a regular file, or standard input for `-`; gzip is decompressed on the way.
 

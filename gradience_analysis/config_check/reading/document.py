@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from gradience_analysis.config_check.reading.json_text import parse_json
-from gradience_analysis.config_check.reading.plain import TextFault
-from gradience_analysis.config_check.reading.yaml_text import parse_yaml
 from gradience_analysis.errors import InputError
 from gradience_analysis.sources.opening import open_regular, read_fault, refuse_container, shown_name
+from gradience_analysis.sources.plain import TextFault
+from gradience_analysis.sources.yaml_text import parse_yaml
 
 MAX_BYTES = 1 << 20
 _JSON = frozenset({".json", ".jsonl"})

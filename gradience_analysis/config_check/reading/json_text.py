@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gradience_analysis.config_check.reading.plain import TextFault, brief, refuse_depth, whole_number
+from gradience_analysis.sources.plain import TextFault, brief, refuse_depth, whole_number
 
 
 def parse_json(text: str) -> Any:

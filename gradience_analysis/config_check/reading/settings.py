@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from gradience_analysis.config_check.keys import ALIASES, NUMBERS, OPAQUE, SECTIONS, canonical
 from gradience_analysis.config_check.library_keys import ADAPTER, EARLIER_TRAINING, TRAINING
-from gradience_analysis.config_check.reading.plain import Unquoted
 from gradience_analysis.config_check.subject import Setting, UnknownKey
+from gradience_analysis.sources.plain import Unquoted
 
 # PyYAML takes a number with an exponent for one only when it has a point and a sign of the exponent.
 _EXPONENT = re.compile(r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d{1,3}")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from gradience_analysis.config_check.reading.document import read_document
 from gradience_analysis.config_check.reading.json_text import parse_json
-from gradience_analysis.config_check.reading.plain import TextFault
 from gradience_analysis.config_check.reading.settings import Kind, read_settings
-from gradience_analysis.config_check.reading.yaml_text import parse_yaml
 from gradience_analysis.errors import GradienceError, InputError
+from gradience_analysis.sources.plain import TextFault
+from gradience_analysis.sources.yaml_text import parse_yaml
 
 VALUES: Any = st.recursive(
     st.none()

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Iterator
 from typing import Any, cast
 
-from gradience_analysis.config_check.reading.plain import MAX_DEPTH, TextFault, Unquoted, brief, whole_number
+from gradience_analysis.sources.plain import MAX_DEPTH, TextFault, Unquoted, brief, whole_number
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = frozenset(f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map"))
