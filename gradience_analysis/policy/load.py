@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from gradience_analysis.errors import PolicyError
+from gradience_analysis.errors import InputError, PolicyError
 from gradience_analysis.policy.model import Policy, Threshold, is_limit
+from gradience_analysis.sources.opening import open_regular
 
 DEFAULT_POLICY = Path(__file__).parent / "v1" / "default.toml"
 _VERSION = 1
+_MAX_BYTES = 1 << 20
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "value": (int, float),
     "unit": str,
@@ -55,11 +57,14 @@ def load_policy(path: Path | None = None) -> Policy:
 def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each threshold of a file: its name and its table."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PolicyError(
-            f"{path}: the policy file cannot be read: {error.strerror or error}.", "Check the path."
-        ) from error
+        with open_regular(path) as file:
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            raise PolicyError(f"{path}: the policy file is larger than {_MAX_BYTES:,} bytes.", "Check the path.")
+        data = tomllib.loads(text.decode("utf-8"))
+    except InputError as error:
+        message = error.message.removeprefix(f"{path}: ")
+        raise PolicyError(f"{path}: the policy file {message}", error.remedy) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError(f"{path}: the policy file cannot be read as TOML: {error}.", "Write it in UTF-8.") from error
     version = data.pop("version", None)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradience_analysis.errors import InputError, NoTelemetryError
-from gradience_analysis.telemetry.files import TelemetryFile, find_files, is_folder, peek
+from gradience_analysis.sources.opening import is_folder
+from gradience_analysis.telemetry.files import TelemetryFile, find_files, peek
 from gradience_analysis.telemetry.foreign import foreign_format
 from gradience_analysis.telemetry.paths import survey
 

@@ -12,7 +12,7 @@ from gradience_analysis.errors import InputError, NoTelemetryError
 from gradience_analysis.model import plural
 from gradience_analysis.sources.decode import decode_strict
 from gradience_analysis.sources.lines import BOM, MAX_LINE_BYTES
-from gradience_analysis.sources.opening import open_regular
+from gradience_analysis.sources.opening import is_folder, open_regular
 from gradience_analysis.telemetry.foreign import foreign_format
 from gradience_analysis.telemetry.paths import SUFFIXES
 from gradience_schema import SCHEMA_ID
@@ -102,14 +102,6 @@ def _listing(folder: Path, names: tuple[str, ...] = SUFFIXES) -> list[Path]:
 
 def _foreign(path: Path) -> TelemetryFile:
     return TelemetryFile(path, path.name, 0, 0, path.name, path.stat().st_mtime)
-
-
-def is_folder(path: Path) -> bool:
-    """Whether a path is a folder; False where that cannot be told."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False  # opening it says what is wrong with it
 
 
 def name_parts(path: Path) -> tuple[str, int, int]:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 from gradience_analysis.errors import InputError, NoTelemetryError
 from gradience_analysis.model import Event, Run
 from gradience_analysis.sources.lines import iter_lines
+from gradience_analysis.sources.opening import is_folder
 from gradience_analysis.telemetry.assemble import build_run
 from gradience_analysis.telemetry.cross_line import CrossLineCheck
-from gradience_analysis.telemetry.files import TelemetryFile, find_files, is_folder
+from gradience_analysis.telemetry.files import TelemetryFile, find_files
 from gradience_analysis.telemetry.foreign import foreign_format
 from gradience_analysis.telemetry.issues import IssueLog
 from gradience_analysis.telemetry.read import LineReader

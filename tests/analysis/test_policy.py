@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -56,10 +58,18 @@ def test_thresholds_of_a_diagnostic_are_found_together() -> None:
     assert not any(name.startswith("memorization") for name in names)
 
 
+def test_what_never_ends_is_refused(tmp_path: Path) -> None:
+    """Given a FIFO, a device or a folder for a policy, when loaded, then it is refused and not waited for."""
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
+        with pytest.raises(PolicyError, match=re.escape(str(path))):
+            load_policy(path)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "No such file"),
+        (None, "does not exist"),
         (b"\xff\xfe", "cannot be read as TOML"),
         (b"version = ", "cannot be read as TOML"),
         (b"version = 2", "version must be 1"),
