@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradience_analysis.diagnostics.adapter_rank import NO_QUANTITIES, audit_of, number
+from gradience_analysis.diagnostics.audit_record import AuditRecord, last_record
 from gradience_analysis.model import Finding, Measurement, Run
 from gradience_analysis.policy import Policy
 from gradience_schema import Severity
@@ -28,26 +28,40 @@ CODES: Mapping[str, str] = {
 COVERS: Mapping[str, frozenset[str]] = {}
 NAME = "audit_udr_max"
 _BESIDE = ("udr_median", "udr_p90", "udr_mean", "fraction_udr_gt_0_1", "fraction_udr_gt_0_3", "n_layers_with_udr")
+_HOW = "`gradience audit DIR --base-model PATH --append RUN.jsonl` measures it."
 _CHANGES_BASE = ("pissa", "olora", "corda", "lora_ga", "loftq")
 
 
 def measure(run: Run) -> tuple[Measurement, ...]:
     """The largest update dominance ratio of the last audit, with its median beside it."""
-    audits = run.metrics.get("lora_audit", ())
-    audit = audit_of(audits[-1]) if audits else NO_QUANTITIES
-    largest = number(audit, "udr_max")
-    layers = number(audit, "n_layers_with_udr")
-    if largest is None or layers == 0:
-        reason = "no audit with base norms was logged. Log udr_max among the metrics of kind lora_audit."
+    record = last_record(run)
+    if record is None:
+        return (Measurement(NAME, None, "ratio", reason=f"no adapter audit was logged. {_HOW}"),)
+    return measure_audit(record)
+
+
+def measure_audit(record: AuditRecord) -> tuple[Measurement, ...]:
+    """The same of one audit."""
+    largest = record.number("udr_max")
+    if largest is None or record.number("n_layers_with_udr") == 0:
+        return (Measurement(NAME, None, "ratio", reason=f"the audit was made without the base's norms. {_HOW}"),)
+    if changes_base(record.initialisation):
+        reason = f"the initialisation {record.initialisation[:20]} changes the base, and the ratio means nothing then."
         return (Measurement(NAME, None, "ratio", reason=reason),)
-    initialisation = run.config.lora.extras.get("init_lora_weights") if run.config else None
-    if isinstance(initialisation, str) and initialisation.lower().startswith(_CHANGES_BASE):
-        reason = f"the initialisation {initialisation[:20]} changes the base, and the ratio means nothing then."
-        return (Measurement(NAME, None, "ratio", reason=reason),)
-    details: dict[str, Any] = {key: number(audit, key) for key in _BESIDE}
-    details["use_dora"] = bool(run.config and run.config.lora.use_dora)
-    source = "udr_max of the last metrics record of kind lora_audit"
-    return (Measurement(NAME, largest, "ratio", source, details=details, places=(run.place(audits[-1]),)),)
+    details: dict[str, Any] = {key: record.number(key) for key in _BESIDE}
+    details["use_dora"] = record.use_dora
+    return (Measurement(NAME, largest, "ratio", f"udr_max {record.source}", details=details, places=record.places),)
+
+
+def changes_base(initialisation: str) -> bool:
+    """Whether an initialisation of the factors takes something away from the base's weights.
+
+    The adapter then starts with an update as large as what was taken, before any training.
+
+    Args:
+        initialisation: `init_lora_weights` in lower case.
+    """
+    return initialisation.startswith(_CHANGES_BASE)
 
 
 def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:

@@ -26,7 +26,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from gradience_analysis.model import Change, Event, Finding, Measurement, Place, Run, as_number
+from gradience_analysis.diagnostics.audit_record import AuditRecord, last_record, number_of
+from gradience_analysis.model import Change, Finding, Measurement, Run
 from gradience_analysis.policy import Policy
 from gradience_schema import Severity
 
@@ -47,27 +48,31 @@ _SUGGESTIONS = (
     "stable_rank_mean",
 )
 _RANKS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-_LARGEST_RANK = 1 << 20  # beyond it, it is no rank
 _CONFIRM = "90% of the energy under-suggests: confirm on a held-out evaluation before relying on it"
-_NO_AUDIT = "no adapter audit was logged. Log the summary of one as metrics of kind lora_audit."
+_NO_AUDIT = "no adapter audit was logged. `gradience audit DIR --append RUN.jsonl` logs one."
 
 
 def measure(run: Run) -> tuple[Measurement, ...]:
     """Layers, utilization, suggested rank and the use of MLP modules, as the last audit has them."""
-    audits = run.metrics.get("lora_audit", ())
-    if not audits:
+    record = last_record(run)
+    if record is None:
         return (Measurement("audit_layers", None, "modules", reason=_NO_AUDIT), *_unmeasured(_NO_AUDIT))
-    audit, places = audit_of(audits[-1]), (run.place(audits[-1]),)
-    layers = number(audit, "n_layers")
-    details = {"issues": _issues(audit), "audits": len(audits)}
+    return measure_audit(record)
+
+
+def measure_audit(record: AuditRecord) -> tuple[Measurement, ...]:
+    """The same of one audit."""
+    layers = record.number("n_layers")
+    details = {"issues": _issues(record.quantities), "audits": record.audits}
     if layers is None:
         reason = "the audit does not say how many modules it covers (n_layers)."
-        return (Measurement("audit_layers", None, "modules", "", reason, details, places), *_unmeasured(reason))
-    source = "n_layers of the last metrics record of kind lora_audit"
-    count = Measurement("audit_layers", int(layers), "modules", source, "", details, places)
+        missing = Measurement("audit_layers", None, "modules", "", reason, details, record.places)
+        return (missing, *_unmeasured(reason))
+    source = f"n_layers {record.source}"
+    count = Measurement("audit_layers", int(layers), "modules", source, "", details, record.places)
     if layers < 1:
         return (count, *_unmeasured("the audit covers no module. Audit a folder that holds an adapter."))
-    return (count, _utilization(run, audit, places), _suggested(run, audit, places), _mlp(audit, places))
+    return (count, _utilization(record), _suggested(record), _mlp(record))
 
 
 def _unmeasured(reason: str) -> tuple[Measurement, ...]:
@@ -83,46 +88,27 @@ def _issues(audit: Mapping[str, Any]) -> list[str]:
     return [item[:200] for item in cast("list[Any]", remarks) if isinstance(item, str)][:3]
 
 
-NO_QUANTITIES: Mapping[str, Any] = {}
-"""What an audit that is none gives."""
-
-
-def audit_of(event: Event) -> Mapping[str, Any]:
-    """The quantities of an audit record; empty when they are no object."""
-    metrics = event.payload.get("metrics")
-    return cast("dict[str, Any]", metrics) if isinstance(metrics, dict) else {}
-
-
-def number(audit: Mapping[str, Any], key: str) -> float | None:
-    """A finite quantity of an audit that is not negative; None for anything else."""
-    value = as_number(audit.get(key))
-    return float(value) if value is not None and 0 <= value < 1e300 else None
-
-
-def _rank(run: Run) -> int | None:
-    rank = run.config.lora.r if run.config else None
-    return rank if rank is not None and 0 < rank <= _LARGEST_RANK else None
-
-
-def _utilization(run: Run, audit: Mapping[str, Any], places: tuple[Place, ...]) -> Measurement:
-    value = number(audit, "utilization_mean")
-    rank = _rank(run)
+def _utilization(record: AuditRecord) -> Measurement:
+    value = record.number("utilization_mean")
+    rank = record.rank
     if value is None:
         return Measurement("audit_utilization", None, "fraction", reason="the audit has no utilization_mean.")
-    details: dict[str, Any] = {"r": rank, "energy_rank_90_p90": number(audit, "energy_rank_90_p90")}
+    details: dict[str, Any] = {"r": rank, "energy_rank_90_p90": record.number("energy_rank_90_p90")}
     if rank is not None and rank > 1:
         # The stable rank lies between 1 and r, so that of r = 2 at least half is always used.
         details["headroom_used"] = (value * rank - 1) / (rank - 1)
-    return Measurement("audit_utilization", value, "fraction", "utilization_mean of the audit", "", details, places)
+    return Measurement(
+        "audit_utilization", value, "fraction", "utilization_mean of the audit", "", details, record.places
+    )
 
 
-def _suggested(run: Run, audit: Mapping[str, Any], places: tuple[Place, ...]) -> Measurement:
+def _suggested(record: AuditRecord) -> Measurement:
     name, unit = "audit_suggested_rank", "rank"
-    rank = _rank(run)
-    suggested = number(audit, "suggested_r_global_90")
+    rank = record.rank
+    suggested = record.number("suggested_r_global_90")
     source = "suggested_r_global_90 of the audit"
     if suggested is None:
-        energy = number(audit, "energy_rank_90_p90")
+        energy = record.number("energy_rank_90_p90")
         suggested = None if energy is None else float(next((one for one in _RANKS if one >= energy), math.ceil(energy)))
         source = "energy_rank_90_p90 of the audit, rounded up to a usual rank"
     if suggested is None or suggested < 1:
@@ -130,37 +116,39 @@ def _suggested(run: Run, audit: Mapping[str, Any], places: tuple[Place, ...]) ->
     if rank is None:
         reason = f"the audit suggests {suggested:g}, but the run does not say its rank. Log lora.r in run_start."
         return Measurement(name, None, unit, reason=reason)
-    params = number(audit, "total_lora_params")
+    params = record.number("total_lora_params")
     saved = max(0.0, 1 - suggested / rank)
     details = {
         "r": rank,
         "saved_share": saved,
         "total_lora_params": None if params is None else int(params),
         "saved_params": None if params is None else int(params * saved),
-        "suggestions": {key: value for key in _SUGGESTIONS if (value := number(audit, key)) is not None},
-        "rank_pattern": bool(run.config and run.config.lora.rank_pattern),
+        "suggestions": {key: value for key in _SUGGESTIONS if (value := record.number(key)) is not None},
+        "rank_pattern": record.rank_pattern,
     }
-    return Measurement(name, suggested, unit, source, details=details, places=places)
+    return Measurement(name, suggested, unit, source, details=details, places=record.places)
 
 
-def _mlp(audit: Mapping[str, Any], places: tuple[Place, ...]) -> Measurement:
+def _mlp(record: AuditRecord) -> Measurement:
     name, unit = "audit_mlp_use", "ratio"
-    groups = audit.get("by_type")
+    groups = record.quantities.get("by_type")
     by_type = cast("dict[str, Any]", groups) if isinstance(groups, dict) else {}
     parts = {key: cast("dict[str, Any]", part) for key, part in by_type.items() if isinstance(part, dict)}
-    mlp, attention = (number(parts.get(key, {}), "utilization_mean") for key in ("mlp", "attn"))
-    total = math.fsum(size for part in parts.values() if (size := number(part, "params")) is not None)
+    mlp, attention = (number_of(parts.get(key, {}), "utilization_mean") for key in ("mlp", "attn"))
+    total = math.fsum(size for part in parts.values() if (size := number_of(part, "params")) is not None)
     if mlp is None or not attention or not total:
         reason = "the audit does not compare MLP and attention modules (by_type), or the adapter has only one of them."
         return Measurement(name, None, unit, reason=reason)
-    params = number(parts["mlp"], "params") or 0.0
+    params = number_of(parts["mlp"], "params") or 0.0
     details = {
         "mlp_utilization": mlp,
         "attention_utilization": attention,
         "mlp_params": int(params),
         "mlp_params_share": params / total,
     }
-    return Measurement(name, mlp / attention, unit, "utilization_mean by type, of the audit", "", details, places)
+    return Measurement(
+        name, mlp / attention, unit, "utilization_mean by type, of the audit", "", details, record.places
+    )
 
 
 def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:
@@ -176,7 +164,7 @@ def _empty(layers: Measurement) -> Finding:
     return Finding(
         code="audit_empty",
         severity=Severity.INFO,
-        message="The logged audit covers no module of an adapter: it says nothing about this one.",
+        message="The audit covers no module of an adapter: it says nothing about this one.",
         evidence=dict(layers.details),
         advice="Audit the folder that the adapter was saved to.",
         basis="n_layers of the audit is 0",
