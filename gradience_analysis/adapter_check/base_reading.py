@@ -3,53 +3,45 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gradience_analysis.adapter_check.facts import BaseFact
-from gradience_analysis.adapters import read_header
+from gradience_analysis.adapters import HeaderError
 from gradience_analysis.adapters.dtypes import FLOATING
-from gradience_analysis.adapters.opening import read_bounded
-from gradience_analysis.adapters.strict_json import StrictJsonError, parse_object
+from gradience_analysis.base_weights.checkpoint import read_checkpoint, read_json
 from gradience_analysis.errors import InputError
 
-_MAX_CONFIG_BYTES = 16 << 20
-_MAX_FILES = 1000
 _CACHED = re.compile(r"models--(?P<owner>[\w.-]+?)--(?P<name>[\w.-]+)\Z")
 
 
 def read_base(folder: Path) -> BaseFact:
     """The names and tensor shapes of a base model; what cannot be read is missing, with the reason. Never raises."""
-    names = _names(folder)
+    names = _names(folder, read_json(folder / "config.json"))
     try:
-        files = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
-    except OSError as error:
-        return BaseFact(folder, names, reason=f"the base model's folder cannot be listed: {error.strerror}")
-    if not files or len(files) > _MAX_FILES:
-        return BaseFact(folder, names, reason="the base model's folder holds no safetensors files")
+        checkpoint = read_checkpoint(folder)
+        tensors = checkpoint.tensors
+    except HeaderError as error:
+        return BaseFact(folder, names, reason=f"a header of the base model cannot be read: {error.message.rstrip('.')}")
+    except InputError as error:
+        reason = f"the base model has no safetensors weights that can be read: {error.message.rstrip('.')}"
+        return BaseFact(folder, names, reason=reason)
     shapes: dict[str, tuple[int, ...]] = {}
     others: set[str] = set()
-    for path in files:
-        try:
-            header = read_header(path)
-        except InputError as error:
-            return BaseFact(folder, names, reason=f"a header of the base model cannot be read: {error.message}")
-        for entry in header.tensors.values():
-            # A quantized weight is packed: its dimensions are not those of the layer.
-            if entry.dtype in FLOATING and len(entry.shape) == 2:
-                shapes[entry.name] = entry.shape
-            else:
-                others.add(entry.name)
-    return BaseFact(folder, names, shapes, frozenset(others))
+    for stored in tensors.values():
+        # A quantized weight is packed: its dimensions are not those of the layer.
+        if stored.entry.dtype in FLOATING and len(stored.entry.shape) == 2:
+            shapes[stored.entry.name] = stored.entry.shape
+        else:
+            others.add(stored.entry.name)
+    return BaseFact(folder, _names(folder, checkpoint.config), shapes, frozenset(others))
 
 
-def _names(folder: Path) -> tuple[str, ...]:
+def _names(folder: Path, config: Mapping[str, Any] | None) -> tuple[str, ...]:
     """What the model is called in its config.json and in the download cache that its path leads through."""
     names: list[str] = []
-    try:
-        config = parse_object(read_bounded(folder / "config.json", _MAX_CONFIG_BYTES))
-    except (InputError, StrictJsonError):
-        config = {}
-    name = config.get("_name_or_path")
+    name = (config or {}).get("_name_or_path")
     if isinstance(name, str) and name:
         names.append(name)
     for part in folder.absolute().parts:

@@ -30,7 +30,9 @@ def measure(facts: AdapterFacts) -> tuple[Measurement, ...]:
     if files.index_fault:
         faults.append({"file": "", "code": "invalid_index", "message": files.index_fault})
     stems = {name.removesuffix(".safetensors") for name in files.safetensors}
-    rivals = [one.name for one in files.pickled if Path(one.name).stem in stems]
+    # Tensors that were taken out of a pickle lie elsewhere, and are no rival to it.
+    taken_out = files.folder != facts.folder
+    rivals = [] if taken_out else [one.name for one in files.pickled if Path(one.name).stem in stems]
     split = {
         "missing_shards": sample(files.missing_shards),
         "missing_shard_count": len(files.missing_shards),
@@ -55,7 +57,11 @@ def measure(facts: AdapterFacts) -> tuple[Measurement, ...]:
             len(pickled),
             "files",
             "names and first bytes",
-            details={"files": pickled[:5], "alone": count == 0, "names": sample(one.name for one in files.pickled)},
+            details={
+                "files": pickled[:5],
+                "alone": count == 0 or taken_out,
+                "names": sample(one.name for one in files.pickled),
+            },
             places=tuple(Place(path=str(facts.folder / one.name)) for one in files.pickled[:5]),
         ),
         Measurement(

@@ -17,6 +17,7 @@ from gradience_schema import Severity
 CODES: Mapping[str, str] = {
     "adapter_config_unreadable": "There is no adapter_config.json that can be read.",
     "adapter_config_wrong_type": "A field of adapter_config.json has another type than it must have.",
+    "adapter_config_odd": "An alpha in adapter_config.json is zero or negative.",
     "adapter_not_covered": "A part of the adapter is in a layout or number format that is not checked.",
 }
 COVERS: Mapping[str, frozenset[str]] = {}
@@ -42,6 +43,7 @@ def _config(facts: AdapterFacts) -> Measurement:
         "use_dora": config.use_dora,
         "base_model": config.base_model,
         "wrong_types": dict(config.wrong_types),
+        "oddities": list(config.oddities),
     }
     return Measurement("adapter_config_fields", len(config.raw), "fields", path, details=details, places=places)
 
@@ -58,9 +60,9 @@ def _coverage(facts: AdapterFacts) -> Measurement:
         return Measurement("adapter_coverage", None, "share", reason=reason, details={"tensors": whole})
     methods = Counter(fact.key.method for fact in ours if fact.key.role is Role.OTHER_METHOD)
     unknown = [fact.key.name for fact in ours if fact.key.role is Role.UNKNOWN_LORA]
-    undecoded = [fact.key.name for fact in facts.tensors if fact.extremes is None]
+    undecoded = [fact.key.name for fact in facts.tensors if fact.values is None]
     missed = {fact.key.name for fact in ours if fact.key.role in {Role.OTHER_METHOD, Role.UNKNOWN_LORA}}
-    missed |= {fact.key.name for fact in ours if fact.extremes is None}
+    missed |= {fact.key.name for fact in ours if fact.values is None}
     details = {
         "looked_at": len(ours) - len(missed),
         "belong_to_it": len(ours),
@@ -78,13 +80,14 @@ def _coverage(facts: AdapterFacts) -> Measurement:
 
 
 def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:  # noqa: ARG001
-    """An error without a config; a warning when nothing could be checked, an info when a part could not."""
+    """An error without a config; a warning for one that makes no sense, or when nothing was checked; else an info."""
     config, coverage = measurements
     found: list[Finding] = []
     if config.value is None:
         found.append(_unreadable(config))
-    elif config.details["wrong_types"]:
-        found.append(_wrong_types(config))
+    else:
+        found += [_wrong_types(config)] if config.details["wrong_types"] else []
+        found += [_odd(config)] if config.details["oddities"] else []
     missing = coverage.value is None and coverage.details["tensors"]
     if missing or (coverage.value is not None and float(coverage.value) < 1):
         found.append(_not_covered(coverage))
@@ -113,6 +116,20 @@ def _wrong_types(config: Measurement) -> Finding:
         message=f"{key} in {CONFIG_NAME} is a {kind}, and is taken as not given{more}.",
         evidence={"wrong_types": wrong},
         advice="Correct it to what the adapter was trained with.",
+        basis="the file says so",
+        places=config.places,
+    )
+
+
+def _odd(config: Measurement) -> Finding:
+    oddities = config.details["oddities"]
+    more = f" (and {plural(len(oddities) - 1, 'more value')})" if len(oddities) > 1 else ""
+    return Finding(
+        code="adapter_config_odd",
+        severity=Severity.WARNING,
+        message=f"In {CONFIG_NAME}, {oddities[0].rstrip('.')}{more}.",
+        evidence={"oddities": oddities},
+        advice="Correct it to what the adapter was trained with, unless this is on purpose.",
         basis="the file says so",
         places=config.places,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gradience_analysis.adapters import AdapterConfig, TensorExtremes, TensorKey, WeightFiles
+from gradience_analysis.adapters import AdapterConfig, TensorKey, WeightFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,23 @@ class FileFault:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorValues:
+    """What the values of a tensor show.
+
+    Attributes:
+        elements: Number of elements.
+        zero: Whether every element is zero; False for a tensor without elements.
+        nonfinite: Elements that are NaN or infinite.
+        first_nonfinite: Place of the first of them in the flattened tensor; None without one.
+    """
+
+    elements: int
+    zero: bool
+    nonfinite: int = 0
+    first_nonfinite: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TensorFact:
     """One tensor of the adapter.
 
@@ -33,14 +50,14 @@ class TensorFact:
         file: The file it stands in.
         dtype: Its number format.
         shape: Its dimensions.
-        extremes: What its values show; None when its format is not decoded.
+        values: What its values show; None when its format is not decoded.
     """
 
     key: TensorKey
     file: str
     dtype: str
     shape: tuple[int, ...]
-    extremes: TensorExtremes | None
+    values: TensorValues | None
 
 
 @dataclass(frozen=True, slots=True)

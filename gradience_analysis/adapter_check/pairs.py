@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gradience_analysis.adapter_check.facts import AdapterFacts, TensorFact
-from gradience_analysis.adapters.keys import PAIRS, Role
+from gradience_analysis.adapters.pairing import pair_factors
 
 _SAMPLES = 5
-_PARTNERS: Mapping[Role, Role] = {**PAIRS, **{second: first for first, second in PAIRS.items()}}
-_FIRST = frozenset(PAIRS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +48,9 @@ class Factors:
 
 def factors(facts: AdapterFacts) -> Factors:
     """The factors of an adapter by module, adapter name and layout."""
-    by_place = {_place(fact, fact.key.role): fact for fact in facts.tensors}
-    pairs: list[Pair] = []
-    unpaired: list[TensorFact] = []
-    for fact in by_place.values():
-        role = fact.key.role
-        partner = _PARTNERS.get(role)
-        if partner is None:
-            continue
-        other = by_place.get(_place(fact, partner))
-        if other is None:
-            unpaired.append(fact)
-        elif role in _FIRST:
-            diagonal = by_place.get(_place(fact, Role.ADALORA_E)) if role is Role.ADALORA_A else None
-            pairs.append(Pair(fact, other, diagonal, _place(fact, Role.MAGNITUDE) in by_place))
-    return Factors(tuple(pairs), tuple(unpaired))
-
-
-def _place(fact: TensorFact, role: Role) -> tuple[str, str, Role]:
-    return fact.key.module, fact.key.adapter, role
+    found = pair_factors(facts.tensors)
+    pairs = tuple(Pair(one.a, one.b, one.e, one.magnitude is not None) for one in found.pairs)
+    return Factors(pairs, found.unpaired)
 
 
 def sample(items: Iterable[str]) -> list[str]:

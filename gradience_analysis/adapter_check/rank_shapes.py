@@ -14,6 +14,7 @@ from gradience_analysis.adapter_check.pairs import Pair, factors, named, sample
 from gradience_analysis.adapters import AdapterConfig
 from gradience_analysis.adapters.config import CONFIG_NAME
 from gradience_analysis.adapters.keys import Role
+from gradience_analysis.adapters.scaling import declared_rank, targeted_parameters
 from gradience_analysis.adapters.strict_json import shown
 from gradience_analysis.catalogue import rule
 from gradience_analysis.model import Finding, Measurement, Place, plural
@@ -83,7 +84,7 @@ def _fault(pair: Pair, config: AdapterConfig | None) -> str:
     declared = _declared(pair, config)
     if declared is None:
         return ""
-    if _has_experts(pair, config):
+    if targeted_parameters(config, pair.a.key):  # their factors hold the ranks of all experts
         return "" if rows % declared == 0 else f"A has {rows} rows, which is no multiple of r = {declared}"
     return "" if rows == declared else f"A has {rows} rows, and the config says r = {declared}"
 
@@ -94,14 +95,7 @@ def _declared(pair: Pair, config: AdapterConfig | None) -> int | None:
         return None
     if config.raw.get("use_bdlora"):
         return None  # block-diagonal factors have shapes of their own
-    return config.rank_of(pair.a.key.plain_module)
-
-
-def _has_experts(pair: Pair, config: AdapterConfig | None) -> bool:
-    """Whether the module's parameters were targeted themselves, so that its factors hold the ranks of all experts."""
-    owners = {name.rpartition(".")[0] for name in (config.target_parameters if config else ())}
-    module = pair.a.key.plain_module
-    return any(module == owner or module.endswith(f".{owner}") for owner in owners if owner)
+    return declared_rank(config, pair.a.key)
 
 
 def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:  # noqa: ARG001

@@ -5,30 +5,45 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from gradience_analysis.adapter_check.base_reading import read_base
-from gradience_analysis.adapter_check.facts import AdapterFacts, DigestFact, FileFault, TensorFact
+from gradience_analysis.adapter_check.facts import AdapterFacts, DigestFact, FileFault, TensorFact, TensorValues
 from gradience_analysis.adapters import (
     AdapterConfig,
     HeaderError,
     SafetensorsFile,
     TensorDtypeError,
-    TensorExtremes,
     WeightFiles,
     classify,
     find_weights,
     read_adapter_config,
 )
-from gradience_analysis.adapters.config import CONFIG_NAME
+from gradience_analysis.adapters.config import CONFIG_NAMES, config_in
 from gradience_analysis.adapters.opening import open_plain
 from gradience_analysis.errors import InputError
+from gradience_analysis.sources.opening import is_folder
 
 _PIECE = 1 << 20
 _DIGEST_LENGTH = 64
 
 
-def read_adapter(folder: Path, *, base: Path | None = None, recorded: Mapping[str, str] | None = None) -> AdapterFacts:
+KnownValues: TypeAlias = Mapping[tuple[str, str], TensorValues]
+"""(file, tensor) → what its values show, of tensors that somebody has read already."""
+
+
+def read_adapter(
+    folder: Path,
+    *,
+    base: Path | None = None,
+    recorded: Mapping[str, str] | None = None,
+    config: Path | None = None,
+    weights: Path | None = None,
+    converted: Path | None = None,
+    known: KnownValues | None = None,
+) -> AdapterFacts:
     """The facts of one adapter.
 
     A folder that holds neither a config nor weights, but one folder that does, stands for that one.
@@ -37,13 +52,21 @@ def read_adapter(folder: Path, *, base: Path | None = None, recorded: Mapping[st
         folder: The adapter's folder.
         base: Folder of the base model that it is to be served with.
         recorded: SHA-256 by file name, as a registry has it.
+        config: File to take in place of the folder's adapter_config.json.
+        weights: Safetensors file, or a folder of them, to take in place of the folder's.
+        converted: The same, of what was taken out of the folder's pickled weights: these are still told.
+        known: Values that need not be read again.
 
     Raises:
         InputError: There is no such folder, it cannot be listed, or several folders in it hold an adapter.
     """
     folder, files = _locate(folder)
-    config, fault = _config(folder)
-    tensors, faults = _tensors(files)
+    if converted is not None:
+        files = replace(WeightFiles(converted.parent, (converted.name,)), pickled=files.pickled)
+    elif weights is not None:
+        files = find_weights(weights) if is_folder(weights) else WeightFiles(weights.parent, (weights.name,))
+    settings, fault = _config(config or config_in(folder))
+    tensors, faults = _tensors(files, known or {})
     places = {(fact.key.name, fact.file) for fact in tensors}
     names = Counter(name for name, _ in places)
     absent = [item for item in (files.index or {}).items() if item[1] not in files.missing_shards]
@@ -51,7 +74,7 @@ def read_adapter(folder: Path, *, base: Path | None = None, recorded: Mapping[st
     return AdapterFacts(
         folder=folder,
         files=files,
-        config=config,
+        config=settings,
         config_fault=fault,
         tensors=tuple(tensors),
         faults=tuple(faults),
@@ -64,23 +87,23 @@ def read_adapter(folder: Path, *, base: Path | None = None, recorded: Mapping[st
 
 def _locate(folder: Path) -> tuple[Path, WeightFiles]:
     files = find_weights(folder)
-    if not files.empty or files.rivals or (folder / CONFIG_NAME).exists():
+    if not files.empty or files.rivals or config_in(folder).exists():
         return folder, files
-    below = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
+    below = sorted({path.parent for name in CONFIG_NAMES for path in folder.glob(f"*/{name}")})
     if len(below) > 1:
         names = ", ".join(path.name for path in below[:10])
         raise InputError(str(folder), f"holds several adapters: {names}.", "Give the folder of one of them.")
     return (below[0], find_weights(below[0])) if below else (folder, files)
 
 
-def _config(folder: Path) -> tuple[AdapterConfig | None, str]:
+def _config(path: Path) -> tuple[AdapterConfig | None, str]:
     try:
-        return read_adapter_config(folder / CONFIG_NAME), ""
+        return read_adapter_config(path), ""
     except InputError as error:
-        return None, _without_path(error, folder / CONFIG_NAME)
+        return None, _without_path(error, path)
 
 
-def _tensors(files: WeightFiles) -> tuple[list[TensorFact], list[FileFault]]:
+def _tensors(files: WeightFiles, known: KnownValues) -> tuple[list[TensorFact], list[FileFault]]:
     tensors: list[TensorFact] = []
     faults: list[FileFault] = []
     for name in files.safetensors:
@@ -88,7 +111,13 @@ def _tensors(files: WeightFiles) -> tuple[list[TensorFact], list[FileFault]]:
         try:
             with SafetensorsFile(path) as file:
                 tensors += [
-                    TensorFact(classify(entry.name), name, entry.dtype, entry.shape, _extremes(file, entry.name))
+                    TensorFact(
+                        classify(entry.name),
+                        name,
+                        entry.dtype,
+                        entry.shape,
+                        known.get((name, entry.name)) or _values(file, entry.name),
+                    )
                     for entry in file.header.tensors.values()
                 ]
         except HeaderError as error:
@@ -98,11 +127,13 @@ def _tensors(files: WeightFiles) -> tuple[list[TensorFact], list[FileFault]]:
     return tensors, faults
 
 
-def _extremes(file: SafetensorsFile, name: str) -> TensorExtremes | None:
+def _values(file: SafetensorsFile, name: str) -> TensorValues | None:
     try:
-        return file.extremes(name)
+        found = file.extremes(name)
     except TensorDtypeError:
         return None
+    zero = found.largest == 0 and not found.nonfinite and found.elements > 0
+    return TensorValues(found.elements, zero, found.nonfinite, found.first_nonfinite)
 
 
 def _digest(folder: Path, name: str, recorded: str) -> DigestFact:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from gradience_analysis.adapter_check.facts import AdapterFacts, BaseFact
 from gradience_analysis.adapter_check.pairs import Pair, factors, sample
 from gradience_analysis.adapters.keys import Role
 from gradience_analysis.adapters.strict_json import shown
+from gradience_analysis.base_weights.names import LayerNames
 from gradience_analysis.catalogue import rule
 from gradience_analysis.model import Finding, Measurement, Place
 from gradience_analysis.policy import Policy
@@ -19,6 +19,7 @@ COVERS: Mapping[str, frozenset[str]] = {}
 _NAME = "adapter_base_names_differ"
 _SHAPES = "adapter_base_misfits"
 _HEADS = frozenset({"lm_head", "embed_out", "score", "classifier", "output"})
+_WEIGHT = ".weight"
 _PACKED = (".absmax", ".SCB", ".qweight", ".weight_scale", ".weight_packed")
 
 
@@ -60,22 +61,23 @@ def _shapes(facts: AdapterFacts, base: BaseFact) -> Measurement:
     if base.reason or not pairs:
         reason = base.reason or "the adapter has no plain factors to hold against it"
         return Measurement(_SHAPES, None, "modules", reason=f"{reason}.")
-    known = _Known(base)
+    layers = {name.removesuffix(_WEIGHT): shape for name, shape in base.shapes.items() if name.endswith(_WEIGHT)}
+    known = LayerNames(layers)
     misfits: list[dict[str, object]] = []
     absent: list[str] = []
     strangers: list[str] = []
     matched = 0
     for pair in pairs:
-        shape = known.shape_of(pair.module)
-        if shape is None:
+        layer = known.find(pair.module).layer
+        if layer is None:
             (absent if known.has_siblings(pair.module) else strangers).append(pair.module)
             continue
         matched += 1
         wanted = _dimensions(pair)
         # Conv1D stores its weight transposed, and no file says whether a layer is one: either way round fits.
-        if sorted(shape) != sorted(wanted):
-            misfits.append({"module": pair.module, "base": list(shape), "adapter": list(wanted)})
-    if not matched and known.packed:
+        if sorted(layers[layer]) != sorted(wanted):
+            misfits.append({"module": pair.module, "base": list(layers[layer]), "adapter": list(wanted)})
+    if not matched and any(name.endswith(_PACKED) for name in (*base.others, *base.shapes)):
         reason = "the base is quantized: its tensors have other dimensions than its layers."
         return Measurement(_SHAPES, None, "modules", reason=reason)
     if matched:
@@ -106,47 +108,6 @@ def _dimensions(pair: Pair) -> tuple[int, int]:
     if pair.a.key.role is Role.EMBEDDING_A:
         return pair.a.shape[1], pair.b.shape[0]
     return pair.b.shape[0], pair.a.shape[1]
-
-
-class _Known:
-    """The layers of a base model, found by the end of their names: prefixes differ between checkpoints."""
-
-    def __init__(self, base: BaseFact) -> None:
-        self._by_ending: dict[str, list[str]] = defaultdict(list)
-        self._shapes = {_layer(name): shape for name, shape in base.shapes.items() if name.endswith(".weight")}
-        for layer in self._shapes:
-            for ending in _endings(layer):
-                self._by_ending[ending].append(layer)
-        self._last = {layer.rpartition(".")[2] for layer in self._shapes}
-        self.packed = any(name.endswith(_PACKED) for name in (*base.others, *base.shapes))
-
-    def shape_of(self, module: str) -> tuple[int, ...] | None:
-        """Dimensions of a module's weight; None when no layer, or more than one, goes by that name."""
-        for ending in _endings(module):
-            if ending in self._shapes:
-                return self._shapes[ending]
-            layers = self._by_ending.get(ending, [])
-            if layers:
-                return self._shapes[layers[0]] if len(layers) == 1 else None
-        return None
-
-    def has_siblings(self, module: str) -> bool:
-        """Whether the base has layers of the same last name, so that this one should be among them."""
-        return module.rpartition(".")[2] in self._last
-
-
-def _layer(name: str) -> str:
-    return name.removesuffix(".weight")
-
-
-def _endings(name: str) -> Iterable[str]:
-    """The name, and what is left when its first parts are taken off one by one, as far as it still says which layer."""
-    yield name
-    while "." in name:
-        first, _, name = name.partition(".")
-        if first.isdigit() or "." not in name:
-            return
-        yield name
 
 
 def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:  # noqa: ARG001

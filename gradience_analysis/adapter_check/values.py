@@ -26,10 +26,10 @@ def measure(facts: AdapterFacts) -> tuple[Measurement, ...]:
 
 def _nonfinite(facts: AdapterFacts) -> Measurement:
     name = "adapter_nonfinite_values"
-    read = [(fact, fact.extremes) for fact in facts.tensors if fact.extremes is not None]
+    read = [(fact, fact.values) for fact in facts.tensors if fact.values is not None]
     if not read:
         return Measurement(name, None, "values", reason="no tensor of the adapter could be read.")
-    bad = [(fact, extremes) for fact, extremes in read if extremes.nonfinite]
+    bad = [(fact, values) for fact, values in read if values.nonfinite]
     details = {
         "tensors": [
             {"tensor": fact.key.name, "values": one.nonfinite, "of": one.elements, "first_at": one.first_nonfinite}
@@ -39,7 +39,7 @@ def _nonfinite(facts: AdapterFacts) -> Measurement:
         "looked_at": len(read),
     }
     places = tuple(dict.fromkeys(Place(path=str(facts.folder / fact.file)) for fact, _ in bad))[:5]
-    total = sum(extremes.nonfinite for _, extremes in bad)
+    total = sum(values.nonfinite for _, values in bad)
     return Measurement(name, total, "values", "every value of every tensor", details=details, places=places)
 
 
@@ -65,10 +65,10 @@ def _is_zero(pair: Pair) -> bool | None:
 
     B starts at zero in most layouts, A in embeddings, and the diagonal in AdaLoRA.
     """
-    known = [fact.extremes for fact in (pair.a, pair.b, pair.e) if fact is not None]
+    known = [fact.values for fact in (pair.a, pair.b, pair.e) if fact is not None]
     if any(one is None or one.nonfinite for one in known):
         return None
-    return any(one.largest == 0 and one.elements > 0 for one in known if one is not None)
+    return any(one.zero for one in known if one is not None)
 
 
 def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:  # noqa: ARG001

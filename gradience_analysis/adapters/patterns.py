@@ -17,6 +17,8 @@ MAX_NAME = 512
 _MAX_UNBOUNDED = 2
 _MAX_CHOICES = 4096
 _REPEATS = "*+?{"
+UNKNOWN: Any = object()
+"""Value of a pattern that is there, but stands for nothing that could be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Patterns:
     def find(self, module: str) -> tuple[bool, Any]:
         """(True, value) of the first pattern that matches; (True, None) without one; (False, None) where unclear.
 
-        Unclear means that a pattern before it could not be tried, or the name is too long to try any.
+        Unclear means that a pattern before it could not be tried, that the first one that matches stands for UNKNOWN,
+        or that the name is too long to try any.
 
         Args:
             module: Name of a module, without `base_model.model.`.
@@ -43,8 +46,14 @@ class Patterns:
             if pattern is None:
                 return False, None
             if pattern.match(module):
-                return True, value
+                return (False, None) if value is UNKNOWN else (True, value)
         return True, None
+
+    def matching(self, module: str) -> list[Any]:
+        """The values of all patterns that match, as far as they can be tried, in order."""
+        if len(module) > MAX_NAME:
+            return []
+        return [value for pattern, value in self.entries if pattern is not None and pattern.match(module)]
 
 
 def compile_patterns(patterns: Mapping[str, Any]) -> Patterns:

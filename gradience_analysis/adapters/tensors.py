@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "float64"]
 PIECE_BYTES = 4 << 20
+_BEHIND = 2 << 20
 # Integer type of the same width, bits without the sign, and the smallest such value that is no finite number.
 _LAYOUTS: Mapping[str, tuple[str, int, int]] = {
     "F64": ("<u8", 0x7FFF_FFFF_FFFF_FFFF, 0x7FF0_0000_0000_0000),
@@ -136,9 +137,10 @@ class SafetensorsFile:
         entry = self.header.tensors[name]
         out = np.empty(entry.elements, dtype=precision)
         place = 0
-        for piece in self.pieces(name, precision):
-            out[place : place + piece.size] = piece
-            place += piece.size
+        with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+            for raw in self._raw_pieces(entry):
+                _decode_into(raw, entry.dtype, out[place : place + raw.size])
+                place += raw.size
         return out.reshape(entry.shape)
 
     def pieces(self, name: str, precision: Precision = "float64") -> Iterator[NDArray[np.floating[Any]]]:
@@ -210,21 +212,34 @@ class SafetensorsFile:
     def _release(self, start: int, size: int) -> None:
         if not hasattr(mmap, "MADV_DONTNEED"):  # pragma: no cover - not on every system
             return
-        first = math.ceil(start / mmap.PAGESIZE) * mmap.PAGESIZE
+        # With a page that is asked for, the system maps its neighbours, which may have been given back already.
+        first = max(0, start - _BEHIND) // mmap.PAGESIZE * mmap.PAGESIZE
         length = (start + size) // mmap.PAGESIZE * mmap.PAGESIZE - first
         if length > 0:
             self._map.madvise(mmap.MADV_DONTNEED, first, length)
 
 
-def _decode(raw: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Elements in their bits to numbers, without a loss; integers stay as they are."""
+def _decode_into(raw: NDArray[Any], dtype: str, out: NDArray[Any]) -> None:
+    """The same into an array of float32 or float64, without a copy in between where the format has no numpy type."""
     import numpy as np
 
+    if dtype == "BF16" and out.dtype == np.float32:
+        # The bits of a bfloat16 are the upper half of those of the same float32.
+        bits = out.view(np.uint32)
+        bits[:] = raw
+        bits <<= 16
+    elif dtype in _MANTISSA_BITS and out.dtype == np.float32:
+        np.take(_values(dtype), raw, out=out, mode="clip")  # the other modes copy `out` first
+    else:
+        out[:] = _decode(raw, dtype)
+
+
+def _decode(raw: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Elements in their bits to numbers, without a loss; integers stay as they are."""
     if dtype == "BF16":
         return (raw.astype("<u4") << 16).view("<f4")
     if dtype in _MANTISSA_BITS:
-        values: NDArray[Any] = np.asarray(_table(dtype), dtype=np.float32)
-        decoded: NDArray[Any] = values[raw]
+        decoded: NDArray[Any] = _values(dtype)[raw]
         return decoded
     if dtype in {"F64", "F32", "F16"}:
         return raw.view(f"<f{BITS[dtype] // 8}")
@@ -232,6 +247,12 @@ def _decode(raw: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 @cache
+def _values(dtype: str) -> NDArray[np.float32]:
+    import numpy as np
+
+    return np.asarray(_table(dtype), dtype=np.float32)
+
+
 def _table(dtype: str) -> tuple[float, ...]:
     """The 256 values of an 8-bit format: sign, exponent with its bias, mantissa (OCP 8-bit formats)."""
     mantissa_bits = _MANTISSA_BITS[dtype]
