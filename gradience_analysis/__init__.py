@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradience_analysis.audit import AdapterAudit, audit_adapter, audit_adapters
+    from gradience_analysis.compression import Compression, compress_adapter
     from gradience_analysis.diagnostics import Diagnosis, diagnose_run
     from gradience_analysis.errors import GradienceError
     from gradience_analysis.model import Event, Finding, Issue, Measurement, Report, Run, Segment
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from gradience_analysis.telemetry.validate import ValidationReport, iter_issues, validate
 
 __all__ = [
+    "AdapterAudit",
+    "Compression",
     "Diagnosis",
     "Event",
     "Finding",
@@ -33,6 +37,9 @@ __all__ = [
     "Segment",
     "TelemetryReader",
     "ValidationReport",
+    "audit_adapter",
+    "audit_adapters",
+    "compress_adapter",
     "diagnose_run",
     "iter_issues",
     "load_policy",
@@ -42,6 +49,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AdapterAudit": "gradience_analysis.audit",
+    "audit_adapter": "gradience_analysis.audit",
+    "audit_adapters": "gradience_analysis.audit",
+    "Compression": "gradience_analysis.compression",
+    "compress_adapter": "gradience_analysis.compression",
     "Diagnosis": "gradience_analysis.diagnostics",
     "Policy": "gradience_analysis.policy",
     "diagnose_run": "gradience_analysis.diagnostics",

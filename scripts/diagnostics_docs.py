@@ -104,7 +104,18 @@ def _diagnostics(everything: Sequence[Room], policy: Policy) -> str:
         lines += [f"## {room.title}", "", room.text, ""]
         for module in room.modules:
             lines += _section(module, policy)
+    lines += _comparison(policy)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _comparison(policy: Policy) -> list[str]:
+    """Two adapters: what is compared, the labels and their limits. It makes no findings, and so is no examination."""
+    from gradience_analysis.audit import overlap
+
+    lines = ["## Two adapters", "", "Asked by `gradience audit A --against B`.", ""]
+    lines += [inspect.cleandoc(overlap.__doc__ or ""), "", "| label | what it says |", "|---|---|"]
+    lines += [f"| {label} | {_cell(meaning)} |" for label, meaning in overlap.LABELS.items()]
+    return [*lines, "", *_thresholds(policy.under("adapter_overlap"))]
 
 
 def _measured() -> list[str]:
