@@ -15,6 +15,8 @@ COMMANDS = (
     "monitor",
     "report",
     "check",
+    "audit",
+    "compress",
     "validate",
     "runs",
     "ingest",

@@ -19,9 +19,14 @@ def write(text: str) -> None:
 
 def complain(error: GradienceError) -> None:
     """One line on stderr; text from files and paths cannot steer the terminal."""
+    tell(str(error))
+
+
+def tell(text: str) -> None:
+    """The same for what is no fault: what a command did besides its report."""
     from gradience_analysis.render.inert import inert, plain_ascii
 
-    line = inert(f"gradience: {error}")
+    line = inert(f"gradience: {text}")
     encoding = (sys.stderr.encoding or "ascii").lower().replace("-", "")
     sys.stderr.write((line if encoding == "utf8" else plain_ascii(line)) + "\n")
 

@@ -9,9 +9,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from gradience_analysis.model import Block, Chart, Curve, Field, Fields, Note, Notes, Report, Section, Table
+from gradience_analysis.model import Block, Chart, Curve, Field, Fields, Heat, Note, Notes, Report, Section, Table
 from gradience_analysis.render.inert import inert, plain_ascii
 from gradience_analysis.render.sparkline import sparkline
+from gradience_cli.heat import heat_lines
 from gradience_cli.wrap import wrap
 from gradience_schema import Severity
 
@@ -71,7 +72,9 @@ class _Page:
         if section.title:
             for line in wrap(self._safe(section.title), self._width):
                 self.lines.append(Text(line, "bold cyan"))
-        for block in section.blocks:
+        for place, block in enumerate(section.blocks):
+            if place and isinstance(block, Heat):
+                self.lines.append(Text())
             self._block(block)
 
     def _block(self, block: Block) -> None:
@@ -83,6 +86,8 @@ class _Page:
         elif isinstance(block, Notes):
             for note in block.items:
                 self._note(note)
+        elif isinstance(block, Heat):
+            self.lines += heat_lines(block, self._width, self._safe, plain=self._ascii)
         elif isinstance(block, Chart):
             return  # the tables' sparklines show these curves here
         else:
@@ -108,7 +113,8 @@ class _Page:
             lead, indent = "    ", 4
         pieces = wrap(self._safe(text), self._width - indent)
         for place, piece in enumerate(pieces):
-            line = Text(lead if place == 0 else " " * indent, style if place == 0 else "")
+            # A style of the whole line would colour the text beside the lead, but not its further lines.
+            line = Text().append(lead if place == 0 else " " * indent, style if place == 0 else None)
             line.append(piece, text_style or None)
             line.rstrip()
             self.lines.append(line)

@@ -91,7 +91,47 @@ class Notes:
     items: tuple[Note, ...]
 
 
-Block: TypeAlias = Fields | Table | Curve | Chart | Notes
+@dataclass(frozen=True, slots=True)
+class HeatRow:
+    """One row of a heat strip.
+
+    Attributes:
+        name: What the row is.
+        values: A value for each column; None where there is nothing, NaN where the value is undefined.
+        beside: The row in a word, such as its mean; may be empty.
+    """
+
+    name: str
+    values: tuple[float | None, ...]
+    beside: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """Values over rows and columns, shown by shade, all on one scale from 0 to `high`.
+
+    Attributes:
+        title: What is shown.
+        unit: What the values are, such as `share of the energy`.
+        columns: Names of the columns, in order.
+        rows: The rows, each with as many values as there are columns.
+        high: The value of the fullest shade, above 0; what is above it looks the same.
+        column_label: What the columns are.
+        beside_label: What stands beside the rows; empty when nothing does.
+        percent: Whether values are shares, to be written as percentages.
+    """
+
+    title: str
+    unit: str
+    columns: tuple[str, ...]
+    rows: tuple[HeatRow, ...]
+    high: float
+    column_label: str = "layer"
+    beside_label: str = ""
+    percent: bool = False
+
+
+Block: TypeAlias = Fields | Table | Curve | Chart | Heat | Notes
 
 
 @dataclass(frozen=True, slots=True)

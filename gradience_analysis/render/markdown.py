@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 
-from gradience_analysis.model import Block, Cell, Curve, Field, Fields, Note, Notes, Report, Section, Table
+from gradience_analysis.model import Block, Cell, Curve, Field, Fields, Heat, Note, Notes, Report, Section, Table
+from gradience_analysis.render.heatstrip import binned, glyph, legend, number
 from gradience_analysis.render.inert import inert
 from gradience_analysis.render.parts import below_a_part, parts
 from gradience_analysis.render.sparkline import sparkline
@@ -17,6 +19,7 @@ MAX_CHARACTERS = 60_000
 """GitHub takes 65,536 in a comment."""
 _MAX_TEXT = 1_000
 _SPARK = 24
+_HEAT = 40
 _WORDS: Mapping[Severity, str] = {
     Severity.INFO: "Note",
     Severity.WARNING: "Warning",
@@ -98,6 +101,8 @@ def _block(block: Block) -> Iterator[str]:
             yield f"- **{_WORDS[note.severity]}** {_text(note.text)}"
             for detail in note.details:
                 yield f"  - {_line(detail)}"
+    elif isinstance(block, Heat):
+        yield from _heat(block)
     elif isinstance(block, Curve):
         yield f"{_line(block.label)} {_cell(block)}".strip()
 
@@ -113,6 +118,24 @@ def _table(table: Table) -> Iterator[str]:
         yield _row(["---:" if title in table.right else "---" for title in table.columns])
         for row in table.rows:
             yield _row([_cell(cell) for cell in row])
+
+
+def _heat(heat: Heat) -> Iterator[str]:
+    """A heat strip as a table: each row as blocks, with its least and its largest value."""
+    if not heat.rows or not heat.columns:
+        return
+    bins = binned(heat, _HEAT)
+    yield f"**{_text(heat.title)}** {_text(heat.unit)} · {_text(legend(heat, bins.size))}"
+    yield ""
+    first, last = heat.columns[0], heat.columns[-1]
+    span = f"{heat.column_label} {first}" if first == last else f"{heat.column_label}s {first} to {last}"
+    yield _row(["", _text(span), "least", "most", _text(heat.beside_label)])
+    yield _row(["---", "---", "---:", "---:", "---:"])
+    for row, cells in zip(heat.rows, bins.rows, strict=True):
+        drawn = "".join(glyph(value, heat.high) for value in cells)
+        finite = [value for value in row.values if value is not None and math.isfinite(value)]
+        ends = [number(value, heat) for value in (min(finite), max(finite))] if finite else ["", ""]
+        yield _row([_text(row.name), drawn, *map(_text, ends), _text(row.beside)])
 
 
 def _row(cells: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from gradience_cli.app import COMMANDS
+from tests.analysis.adapters.files import adapter
 from tests.cli.command import Result, gradience, in_own_process
 from tests.reliability import bad_inputs
 from tests.reliability.bad_inputs import EVENTS, NONE
@@ -38,7 +40,12 @@ READING: dict[str, Sequence[str]] = {
     ),
     "runs": ("runs {} --json", "runs {}", "runs {} --format csv", "runs {} --where r>=4 --sort final_loss"),
     "report": ("report {} -o {new}.html", "report {} -o {new}.md --verbose"),
+    "compress": ("compress {} --out {new}", "compress {} --out {new} --dry-run --json"),
     "check": ("check {} --json", "check {}", "check --peft {} --verbose", "check --training {} --format html"),
+    "audit": (
+        *("audit {} --json", "audit {adapter} --weights {} --json", "audit {adapter} --adapter-config {}"),
+        *("audit {adapter} --base-model {} --format md", "audit {adapter} --against {}"),
+    ),
     "ingest": (
         "ingest {} --store {new}",
         "ingest {} --store {new} --json",
@@ -81,6 +88,19 @@ WRONG: dict[str, Sequence[str]] = {
         *("check {file} --policy {file}", "check --peft {file} --peft-dir {file}", "check {file}/below"),
         "check --eval-data {file}.none",
     ),
+    "audit": (
+        *("audit", "audit {file}", "audit {file}.none", "audit a b", "audit {file} --peft-dir {file}.none"),
+        *("audit {file} --rank-policies x", "audit {file} --top-wasteful -1", "audit {file} --top-singular-values x"),
+        *("audit {file} --format x", "audit {file} --fail-on x", "audit {file} --against {file}"),
+        *("audit {file} --policy {file}", "audit {file} --append {file}", "audit {file} --adapter x"),
+    ),
+    "compress": (
+        *("compress", "compress {file}", "compress {file} --out {file}", "compress {file}.none --out {file}.x"),
+        *("compress {file} --out {file}.x --rank 0", "compress {file} --out {file}.x --rank 2 --policy energy@0.99"),
+        *("compress {file} --out {file}.x --policy x", "compress {file} --out {file}.x --dtype x"),
+        *("compress {file} --out {file}.x --format x", "compress {file} --out {file}.x --suggestions {file}"),
+        "compress {file} --out {file}/below",
+    ),
     "config": ("config", "config show x", "config show --format x", "config show --policy {file}", "config nonsense"),
     "validate": (
         "validate",
@@ -107,8 +127,10 @@ WRONG: dict[str, Sequence[str]] = {
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, str]]:
-    """One file of each kind."""
-    return bad_inputs.make(tmp_path_factory.mktemp("inputs"))
+    """One file of each kind, and an adapter with nothing wrong in it beside them."""
+    folder = tmp_path_factory.mktemp("inputs")
+    adapter(folder / "adapter")
+    return bad_inputs.make(folder)
 
 
 def names() -> list[str]:
@@ -140,12 +162,19 @@ def _refuse(token: str) -> Any:
     raise AssertionError(f"{token} is not JSON")
 
 
+def adapter_beside(good: Path) -> Path:
+    """The sound adapter beside the inputs."""
+    return good.parents[1] / "adapter"
+
+
 def call(command: str, path: Path, new: Path, good: Path) -> Result:
     """Run a command line of the table."""
-    words = [
-        word.replace("{new}", str(new)).replace("{good}", str(good)).replace("{}", str(path))
-        for word in command.split()
-    ]
+    places = {"{new}": str(new), "{good}": str(good), "{adapter}": str(adapter_beside(good)), "{}": str(path)}
+    words: list[str] = []
+    for word in command.split():
+        for name, place in places.items():
+            word = word.replace(name, place)  # noqa: PLW2901
+        words.append(word)
     return gradience(*words)
 
 
@@ -182,6 +211,22 @@ def test_bad_input(
         assert result.returncode == USAGE
         assert result.stderr.count("\n") >= 1
     assert not list(tmp_path.glob("new*")) or command.startswith(("import", "ingest", "report"))
+
+
+@pytest.mark.parametrize("name", names())
+def test_bad_run_to_append_to(inputs: dict[str, tuple[Path, str]], tmp_path: Path, name: str) -> None:
+    """Given any bad input as the run that an audit goes into, when appended to, then no byte of before is changed."""
+    path, what = inputs[name]
+    if what == EVENTS:
+        path = Path(shutil.copyfile(path, tmp_path / "run.jsonl"))
+    before = path.read_bytes() if what in {EVENTS, NONE} else b""
+    result = gradience("audit", adapter_beside(inputs["BOM"][0]), "--append", path, "--quiet")
+    check(result, "audit")
+    assert result.returncode in ({CLEAN, USAGE} if what == EVENTS else {USAGE})
+    if before:
+        after = path.read_bytes()
+        assert after.startswith(before)
+        assert (len(after) > len(before)) == (result.returncode == CLEAN)
 
 
 @pytest.mark.parametrize("command", [call for name in COMMANDS for call in WRONG[name]])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gradience_analysis.model import Block, Cell, Chart, Curve, Fields, Mark, Note, Notes, Table
+from gradience_analysis.model import Block, Cell, Chart, Curve, Fields, Heat, Mark, Note, Notes, Table
 from gradience_analysis.render.page.chart import charts, spark, tone
+from gradience_analysis.render.page.heat import heat
 from gradience_analysis.render.page.markup import Markup, element, group, lines
 from gradience_analysis.render.page.numbers import Numbers
 from gradience_schema import Severity
@@ -51,6 +52,8 @@ def _block(block: Block, numbers: Numbers, links: Mapping[str, str]) -> Markup:
         return _table(block, links)
     if isinstance(block, Notes):
         return element("ul", lines(["", *(_note(note, numbers) for note in block.items), ""]), class_="notes")
+    if isinstance(block, Heat):
+        return heat(block)
     if isinstance(block, Curve):
         return element("p", block.label, " ", spark(block), class_="curve")
     return group()

@@ -8,6 +8,8 @@ from gradience_analysis.model import (
     Curve,
     Field,
     Fields,
+    Heat,
+    HeatRow,
     Mark,
     Note,
     Notes,
@@ -31,6 +33,8 @@ def every_block(text: str = "text") -> Report:
     curve = Curve(LOSS.points, text)
     chart = Chart(text, text, (curve, Curve(((0.0, 1.0), (40.0, float("nan"))), f"{text} 2")), x_label=text)
     marks = (Mark(20.0, Severity.WARNING, text), Mark(30.0, Severity.ERROR, f"no note says {text}"))
+    rows = (HeatRow(text, (0.5, None), text), HeatRow(f"{text} 2", (float("nan"), 1.0)))
+    heat = Heat(text, text, (text, f"{text} 2"), rows, 1.0, text, text, percent=True)
     wide = ("name", *(f"{text}{number}" for number in range(5)))
     sections = (
         Section(text, (Fields((Field(text, text), Field("", text))),)),
@@ -44,6 +48,7 @@ def every_block(text: str = "text") -> Report:
         ),
         Section(f"Tables {text}", (Table(("", text, "curve"), ((text, text, curve),), frozenset({text})),)),
         Section("", (Table(wide, (tuple(text for _ in wide), tuple("" for _ in wide))), curve)),
+        Section(f"Heat {text}", (heat,)),
     )
     verdict = Note(Severity.ERROR, text, (text,))
     return Report("monitor", text, verdict, sections, {"schema": "x/v1", text: [text, {text: 1.5}]})

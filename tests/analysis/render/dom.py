@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-VOID = frozenset({"meta", "br", "path", "line", "rect", "circle", "link", "img", "input", "hr"})
+VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
+CLOSED = frozenset({"path", "line", "rect", "circle"})
+"""Elements of a picture, which close themselves unless they hold a title."""
 
 
 @dataclass
@@ -56,8 +58,10 @@ class _Builder(HTMLParser):
             self.open.append(node)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in VOID, f"<{tag}/> does not close itself"
+        assert tag in VOID | CLOSED, f"<{tag}/> does not close itself"
         self.handle_starttag(tag, attrs)
+        if tag in CLOSED:
+            self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:
         if tag in VOID:
