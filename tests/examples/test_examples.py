@@ -23,6 +23,8 @@ pytestmark = pytest.mark.hf
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ["full_configuration", "minimal_trainer", "plain_loop", "toy_lora_run"]
+ON_A_RUN = ["audit_compress_evaluate"]
+"""Examples that take the folder of a finished run."""
 STEPS = 20
 LOAD_AGAIN = """
 import sys, json
@@ -69,7 +71,7 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def test_every_example_is_here() -> None:
     """Given the examples folder, when its files are listed, then the tests below run each of them."""
-    assert sorted(path.stem for path in (ROOT / "examples").glob("*.py")) == sorted(EXAMPLES)
+    assert sorted(path.stem for path in (ROOT / "examples").glob("*.py")) == sorted(EXAMPLES + ON_A_RUN)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -107,3 +109,36 @@ def test_toy_run_leaves_what_it_promises(run_of: Callable[[str], Path]) -> None:
     arguments = json.loads((out / "training" / "training_args.json").read_text(encoding="utf-8"))
     assert arguments["max_steps"] == STEPS
     assert sorted(path.name for path in out.iterdir()) == ["base", "peft", "run.jsonl", "training"]
+
+
+def test_a_smaller_adapter_is_evaluated_beside_the_one_that_was_trained(tmp_path: Path) -> None:
+    """Given the demo, when its adapter is audited, compressed and evaluated, then the docs show such a run."""
+    example = ROOT / "examples" / "audit_compress_evaluate.py"
+    printed = rows_of(python(example, "demo", cwd=tmp_path))
+    shown = rows_of((ROOT / "docs" / "audit.md").read_text(encoding="utf-8"))
+    assert list(printed) == [name for name in shown if name in printed]
+    base, trained, rank_1 = (printed[name] for name in ("none: the base alone", "as trained, r 8", "rank 1"))
+    cut = [printed[f"energy@{share}"] for share in ("0.99", "0.95", "0.90")]
+    assert (trained["parameters"], rank_1["parameters"]) == (16_384, 2_048)
+    assert 0 < cut[0]["relative error"] < cut[1]["relative error"] < cut[2]["relative error"] < 100
+    # What was trained is lost step by step, down to what the base knew by itself.
+    losses = [one["val loss"] for one in (trained, cut[0], cut[2], rank_1, base)]
+    assert losses == sorted(losses)
+    for name, figures in printed.items():
+        assert figures["parameters"] == pytest.approx(shown[name]["parameters"], rel=0.25)  # another machine rounds
+
+
+def rows_of(text: str) -> dict[str, dict[str, float]]:
+    """The rows of the example's table, by the name of the adapter."""
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.count("|") == 8
+    ]
+    titles = next(line for line in lines if line[0] == "adapter")
+    rows = [line for line in lines[lines.index(titles) + 2 :] if len(line) == len(titles)]
+    return {
+        row[0]: {
+            title: float(cell.replace(",", "").rstrip("%") or 0)
+            for title, cell in zip(titles[1:], row[1:], strict=True)
+        }
+        for row in rows
+    }
