@@ -7,8 +7,9 @@ and neither torch nor pandas. `pip install gradience` brings the writer; `Gradie
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from gradience.lazy import imported
 
 if TYPE_CHECKING:
     from gradience_analysis import (
@@ -115,7 +116,6 @@ _HOMES = {
     "validate": _ANALYSIS,
 }
 _EXTRAS = {_HF: "hf", _ANALYSIS: "analysis"}
-_OURS = ("gradience", "gradience_emit", "gradience_analysis", "gradience_schema")
 
 
 def __getattr__(name: str) -> Any:
@@ -128,14 +128,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = _HOMES.get(name, _SCHEMA)
-    try:
-        value = getattr(importlib.import_module(home), name)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if home not in _EXTRAS or missing in _OURS:  # not a missing extra but a broken installation
-            raise
-        message = f"gradience.{name} needs {missing}: pip install 'gradience[{_EXTRAS[home]}]'"
-        raise ImportError(message, name=error.name) from error
+    value = imported(__name__, name, home, _EXTRAS.get(home, ""))
     globals()[name] = value
     return value
 

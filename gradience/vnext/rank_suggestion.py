@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from gradience.lazy import imported
 
 if TYPE_CHECKING:
     from gradience_analysis.audit.rank_suggestion import (
@@ -36,14 +37,7 @@ def __getattr__(name: str) -> Any:
     """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        value = getattr(importlib.import_module(_HOME), name)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing.startswith("gradience"):  # not a missing extra but a broken installation
-            raise
-        message = f"{__name__}.{name} needs {missing}: pip install 'gradience[analysis]'"
-        raise ImportError(message, name=error.name) from error
+    value = imported(__name__, name, _HOME, "analysis")
     globals()[name] = value
     return value
 

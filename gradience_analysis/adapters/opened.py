@@ -19,9 +19,10 @@ from gradience_analysis.adapters.factors import (
     take_inventory,
 )
 from gradience_analysis.adapters.keys import Role, classify
+from gradience_analysis.adapters.shards import is_plain_name
 from gradience_analysis.adapters.strict_json import shown
 from gradience_analysis.adapters.tensors import Precision, SafetensorsFile
-from gradience_analysis.adapters.weights import WeightFiles, find_weights, is_plain_name
+from gradience_analysis.adapters.weights import WeightFiles, find_weights
 from gradience_analysis.errors import InputError
 from gradience_analysis.sources.opening import is_folder
 

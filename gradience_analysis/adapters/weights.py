@@ -6,20 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from gradience_analysis.adapters.opening import open_plain, read_bounded, unreadable
-from gradience_analysis.adapters.strict_json import StrictJsonError, parse_object, shown
+from gradience_analysis.adapters.opening import open_plain
+from gradience_analysis.adapters.shards import INDEX_SUFFIX, SHARD, SUFFIX, names_in, promised_shards, read_index
 from gradience_analysis.errors import InputError
 
-MAX_INDEX_BYTES = 16 << 20
-INDEX_SUFFIX = ".safetensors.index.json"
 _MAIN = "adapter_model"
-_MAX_FILES = 10_000
 _PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 # What a trainer keeps beside the weights; none of it is loaded with them.
 _TRAINER_STATE = re.compile(r"(training_args|optimizer|scheduler|scaler|sampler|rng_state|random_states)[\w.-]*\Z")
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\Z")
 _FIRST_BYTES = 300
 _MAGIC = ((0, b"PK\x03\x04", "zip archive"), (0, b"\x80", "pickle"), (257, b"ustar", "tar archive"))
 
@@ -74,8 +69,8 @@ def find_weights(folder: Path) -> WeightFiles:
     Raises:
         InputError: The folder cannot be listed.
     """
-    names = _listing(folder)
-    sets = _sets([name for name in names if name.endswith(".safetensors")])
+    names = names_in(folder)
+    sets = _sets([name for name in names if name.endswith(SUFFIX)])
     indexes = [name for name in names if name.endswith(INDEX_SUFFIX)]
     for name in indexes:
         sets.setdefault(f"{name.removesuffix(INDEX_SUFFIX)} (shards)", [])
@@ -89,27 +84,17 @@ def find_weights(folder: Path) -> WeightFiles:
     if stem != chosen and f"{stem}{INDEX_SUFFIX}" in indexes:
         index, fault = _index(folder / f"{stem}{INDEX_SUFFIX}")
     present = sets[chosen]
-    wanted = {*(index or {}).values(), *_numbered(present)}
+    wanted = {*(index or {}).values(), *promised_shards(present)}
     missing = tuple(sorted(wanted - set(names)))
     return WeightFiles(folder, tuple(sorted(present)), index, missing, pickled, rivals, fault)
-
-
-def _listing(folder: Path) -> list[str]:
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except (OSError, ValueError) as error:
-        raise unreadable(folder, error) from error
-    if len(names) > _MAX_FILES:
-        raise InputError(str(folder), f"holds {len(names):,} entries.", "Give the folder of one adapter.")
-    return names
 
 
 def _sets(names: Sequence[str]) -> dict[str, list[str]]:
     """Files that belong together: one file alone, or the shards of one stem."""
     sets: dict[str, list[str]] = {}
     for name in names:
-        stem = name.removesuffix(".safetensors")
-        shard = _SHARD.match(stem)
+        stem = name.removesuffix(SUFFIX)
+        shard = SHARD.match(stem)
         sets.setdefault(f"{shard['stem']} (shards)" if shard else stem, []).append(name)
     return sets
 
@@ -126,38 +111,12 @@ def _choose(sets: Mapping[str, Sequence[str]]) -> tuple[str | None, tuple[str, .
     return None, tuple(sorted(adapters))
 
 
-def _numbered(names: Sequence[str]) -> set[str]:
-    """Every shard that the numbering of those present promises."""
-    promised: set[str] = set()
-    for name in names:
-        shard = _SHARD.match(name.removesuffix(".safetensors"))
-        if shard and int(shard["total"]) <= _MAX_FILES:
-            total = shard["total"]
-            promised.update(
-                f"{shard['stem']}-{number:05}-of-{total}.safetensors" for number in range(1, int(total) + 1)
-            )
-    return promised
-
-
 def _index(path: Path) -> tuple[Mapping[str, str] | None, str]:
+    """What an index says, and what is wrong with it in words that follow the folder's name."""
     try:
-        found = parse_object(read_bounded(path, MAX_INDEX_BYTES)).get("weight_map")
-    except StrictJsonError as error:
-        return None, f"{path.name} {error.message}"
+        return read_index(path), ""
     except InputError as error:
-        return None, error.message
-    if not isinstance(found, dict):
-        return None, f"{path.name} has no weight_map"
-    index = cast("dict[str, object]", found)
-    for name in index.values():
-        if not isinstance(name, str) or not is_plain_name(name):
-            return None, f"{path.name} names {shown(str(name))}, which is no file of this folder"
-    return cast("dict[str, str]", index), ""
-
-
-def is_plain_name(name: str) -> bool:
-    """Whether a name out of a file can only be an entry of the folder itself."""
-    return bool(name) and name not in {".", ".."} and not set(name) & set("/\\:\0")
+        return None, f"{path.name} {error.message.removeprefix(f'{path}: ').rstrip('.')}"
 
 
 def _pickled(folder: Path, name: str) -> PickledFile | None:

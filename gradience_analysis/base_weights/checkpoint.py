@@ -13,21 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from gradience_analysis.adapters.header import Header, TensorEntry, read_header
 from gradience_analysis.adapters.opening import read_bounded, unreadable
+from gradience_analysis.adapters.shards import INDEX_SUFFIX, SHARD, SUFFIX, names_in, promised_shards, read_index
 from gradience_analysis.adapters.strict_json import StrictJsonError, parse_object, shown
-from gradience_analysis.adapters.weights import INDEX_SUFFIX, MAX_INDEX_BYTES, is_plain_name
 from gradience_analysis.errors import InputError
 
 MAX_CONFIG_BYTES = 16 << 20
-MAX_FILES = 10_000
-_SUFFIX = ".safetensors"
 _ADAPTER = "adapter_"
 # In this order, where a folder holds several: what transformers loads, what diffusers loads.
 _USUAL = ("model", "diffusion_pytorch_model")
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<total>\d{5,6})\Z")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+\Z")
 _CONVERT = (
     "Convert them where the model is trusted, with from_pretrained and save_pretrained of transformers, which writes "
@@ -126,7 +123,7 @@ def resolve_place(path: Path) -> Path:
         if not path.is_dir():
             raise _absent(path)
         snapshots = path if path.name == "snapshots" else path / "snapshots"
-        if not snapshots.is_dir() or any(path.glob(f"*{_SUFFIX}")):
+        if not snapshots.is_dir() or any(path.glob(f"*{SUFFIX}")):
             return path
         return _snapshot(snapshots)
     except (OSError, ValueError) as error:
@@ -172,7 +169,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     """
     names = base_names(folder)
     sets = _sets(names)
-    for name in _names(folder):
+    for name in names_in(folder):
         if name.endswith(INDEX_SUFFIX) and not name.startswith(_ADAPTER):
             sets.setdefault(name.removesuffix(INDEX_SUFFIX), [])
     if not sets:
@@ -182,7 +179,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         listed = ", ".join(shown(stem) for stem in sorted(sets)[:5])
         message = f"holds several sets of weights, and none of them is called model: {listed}."
         raise InputError(str(folder), message, "Give the path of one file.")
-    single = f"{chosen}{_SUFFIX}"
+    single = f"{chosen}{SUFFIX}"
     if single in sets[chosen]:
         return (folder / single,)
     return _shards(folder, chosen, sets[chosen])
@@ -194,32 +191,22 @@ def base_names(folder: Path) -> list[str]:
     Raises:
         InputError: The folder cannot be listed, or has more than 10,000 entries.
     """
-    return [name for name in _names(folder) if name.endswith(_SUFFIX) and not name.startswith(_ADAPTER)]
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except (OSError, ValueError) as error:
-        raise unreadable(folder, error) from error
-    if len(names) > MAX_FILES:
-        raise InputError(str(folder), f"holds {len(names):,} entries.", "Give the folder of one model.")
-    return names
+    return [name for name in names_in(folder) if name.endswith(SUFFIX) and not name.startswith(_ADAPTER)]
 
 
 def _sets(names: Iterable[str]) -> dict[str, list[str]]:
     """Files that belong together by their stem: one alone, shards, or both."""
     sets: dict[str, list[str]] = {}
     for name in names:
-        stem = name.removesuffix(_SUFFIX)
-        shard = _SHARD.match(stem)
+        stem = name.removesuffix(SUFFIX)
+        shard = SHARD.match(stem)
         sets.setdefault(shard["stem"] if shard else stem, []).append(name)
     return sets
 
 
 def _shards(folder: Path, stem: str, present: Sequence[str]) -> tuple[Path, ...]:
     index = f"{stem}{INDEX_SUFFIX}"
-    wanted = set(_index(folder / index)) if (folder / index).exists() else _numbered(present)
+    wanted = _indexed(folder / index) if (folder / index).exists() else {*present, *promised_shards(present)}
     missing = sorted(name for name in wanted if not (folder / name).exists())
     if missing:
         listed = ", ".join(shown(name) for name in missing[:5])
@@ -228,38 +215,18 @@ def _shards(folder: Path, stem: str, present: Sequence[str]) -> tuple[Path, ...]
     return tuple(folder / name for name in sorted(wanted))
 
 
-def _index(path: Path) -> frozenset[str]:
-    try:
-        found = parse_object(read_bounded(path, MAX_INDEX_BYTES)).get("weight_map")
-    except StrictJsonError as error:
-        raise InputError(str(path), f"{error.message}.", "Take the index that was saved with the shards.") from error
-    if not isinstance(found, dict) or not found:
+def _indexed(path: Path) -> set[str]:
+    shards = set(read_index(path).values())
+    if not shards:
         raise InputError(str(path), "has no weight_map.", "Take the index that was saved with the shards.")
-    names = frozenset(cast("dict[str, object]", found).values())
-    for name in names:
-        if not isinstance(name, str) or not is_plain_name(name) or not name.endswith(_SUFFIX):
-            raise InputError(str(path), f"names {shown(str(name))}, which is no safetensors file of this folder.")
-    return cast("frozenset[str]", names)
-
-
-def _numbered(names: Iterable[str]) -> set[str]:
-    """The shards that the numbering of those present promises."""
-    promised: set[str] = set()
-    for name in names:
-        shard = _SHARD.match(name.removesuffix(_SUFFIX))
-        if shard is None or int(shard["total"]) > MAX_FILES:
-            promised.add(name)
-            continue
-        total, width = shard["total"], len(shard["number"])
-        promised.update(f"{shard['stem']}-{number:0{width}}-of-{total}{_SUFFIX}" for number in range(1, int(total) + 1))
-    return promised
+    return shards
 
 
 def _of_file(path: Path) -> tuple[Path, ...]:
     """The files that a file stands for: itself, or the shards beside an index."""
     if path.name.endswith(INDEX_SUFFIX):
         return _shards(path.parent, path.name.removesuffix(INDEX_SUFFIX), ())
-    if path.suffix != _SUFFIX:
+    if path.suffix != SUFFIX:
         message = "is no safetensors file, and no other format of weights is opened."
         raise InputError(str(path), message, _CONVERT)
     if path.name.startswith(_ADAPTER):
@@ -269,7 +236,7 @@ def _of_file(path: Path) -> tuple[Path, ...]:
 
 def _no_weights(folder: Path) -> InputError:
     """Why a folder has no weights that are read, by what it has instead."""
-    names = _names(folder)
+    names = names_in(folder)
     if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) and not name.startswith("training_args") for name in names):
         return InputError(str(folder), "holds weights only as pickles, which run code when they are loaded.", _CONVERT)
     if any(name.startswith(_ADAPTER) for name in names):
@@ -277,7 +244,7 @@ def _no_weights(folder: Path) -> InputError:
     if any(name.startswith("models--") for name in names):
         message = "is a download cache of several models."
         return InputError(str(folder), message, "Give the folder of one of them, models--owner--name.")
-    below = [name for name in names if (folder / name).is_dir() and any((folder / name).glob(f"*{_SUFFIX}"))]
+    below = [name for name in names if (folder / name).is_dir() and any((folder / name).glob(f"*{SUFFIX}"))]
     if below:
         listed = ", ".join(shown(name) for name in below[:5])
         return InputError(str(folder), f"holds its weights in folders of its own: {listed}.", "Give one of these.")

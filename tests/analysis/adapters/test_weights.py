@@ -50,7 +50,7 @@ def test_index_leads_nowhere_else(tmp_path: Path, name: object) -> None:
     """Given an index that names a file elsewhere, when searched, then it is faulty, and nothing is looked up."""
     (tmp_path / "adapter_model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     found = find_weights(tmp_path)
-    assert "no file of this folder" in found.index_fault
+    assert "no safetensors file of this folder" in found.index_fault
     assert found.missing_shards == ()
 
 

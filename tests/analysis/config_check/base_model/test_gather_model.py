@@ -97,7 +97,7 @@ def test_an_index_that_leads_elsewhere_is_refused(tmp_path: Path, shard: object)
     index = tmp_path / "model" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"x": shard}}), encoding="utf-8")
     facts = gather_model(tmp_path / "model")
-    assert "does not name files beside it" in facts.weights_fault
+    assert "is no safetensors file of this folder" in facts.weights_fault
     assert not facts.shapes
 
 
