@@ -19,14 +19,13 @@ from gradience_analysis.audit.remarks import remarks_of
 from gradience_analysis.audit.result import AdapterAudit, Coverage, ModuleAudit
 from gradience_analysis.audit.spectra import ModuleSpectrum, Spectra, adapter_spectra
 from gradience_analysis.diagnostics.base import diagnose
-from gradience_analysis.linalg import effective_rank, energy_rank, energy_tail, stable_rank
+from gradience_analysis.linalg import energy_tail
 from gradience_analysis.policy import Policy, load_policy
 from gradience_analysis.sources.opening import is_folder
 
 if TYPE_CHECKING:
     from gradience_analysis.audit.dominance import Dominance
 
-ENERGY_SHARES = (0.90, 0.95, 0.99)
 DEFAULT_TOLERANCE = 1e-4
 
 
@@ -164,7 +163,7 @@ def module_audit(found: ModuleSpectrum, held: Dominance | None = None) -> Module
     module, scaling = found.module, found.module.scaling
     known = scaling is not None
     sigma = found.sigma * abs(scaling) if scaling is not None else found.sigma
-    stable = stable_rank(sigma)
+    of = Factors(sigma, module.r, module.shape, found.norm_a, found.norm_b, 1.0 if scaling is None else abs(scaling))
     return ModuleAudit(
         name=module.name,
         adapter=module.adapter,
@@ -179,13 +178,11 @@ def module_audit(found: ModuleSpectrum, held: Dominance | None = None) -> Module
         sigma=sigma,
         spectral_norm=float(sigma[0]) if known else math.nan,
         frobenius_norm=float(energy_tail(sigma)[0]) if known else math.nan,
-        stable_rank=stable,
-        utilization=stable / module.r,
-        effective_rank=effective_rank(sigma),
-        energy_ranks={share: energy_rank(sigma, share) for share in ENERGY_SHARES},
-        ranks=ranks_by_policy(
-            Factors(sigma, module.r, module.shape, found.norm_a, found.norm_b, 1.0 if scaling is None else abs(scaling))
-        ),
+        stable_rank=of.stable_rank,
+        utilization=of.stable_rank / module.r,
+        effective_rank=of.effective_rank,
+        energy_ranks=of.energy_ranks,
+        ranks=ranks_by_policy(of),
         dora=module.magnitude is not None,
         **_against(module, held),
     )

@@ -22,8 +22,8 @@ from gradience_analysis.audit.overlap_result import LABELS, AdapterOverlap, Labe
 from gradience_analysis.audit.pickled import converted_weights
 from gradience_analysis.diagnostics.adapter_dominance import changes_base
 from gradience_analysis.errors import InputError
-from gradience_analysis.linalg import Overlap, energy_rank, overlap, product_spectrum
-from gradience_analysis.linalg.spectrum import FloatArray
+from gradience_analysis.linalg import Overlap, overlap
+from gradience_analysis.linalg.spectrum import Factor
 from gradience_analysis.model import plural
 from gradience_analysis.policy import Policy, Threshold, load_policy
 
@@ -139,7 +139,6 @@ def _compared(
     known = one.scaling is not None and other.scaling is not None
     scale1 = one.scaling if one.scaling is not None and known else 1.0
     scale2 = other.scaling if other.scaling is not None and known else 1.0
-    sigma1, sigma2 = product_spectrum(a1, b1) * abs(scale1), product_spectrum(a2, b2) * abs(scale2)
     out, into = _shape(one)
     row = ModuleOverlap(
         name=one.name,
@@ -149,14 +148,22 @@ def _compared(
         r_a=one.r,
         r_b=other.r,
         direction_baseline=1 / math.sqrt(out * into),
-        magnitude_ratio=_ratio(sigma1, sigma2) if known else None,
-        reason=_nothing_to_tell_by(sigma1, sigma2),
+        magnitude_ratio=math.nan if known else None,
     )
+    share = min(max(_values(limits)["energy"], _LEAST_SHARE), 1.0)
+    try:
+        found = overlap(a1, b1, a2, b2, scale1=scale1, scale2=scale2, energy=share)
+    except ValueError:
+        # Looking for NaN and infinity beforehand would be a further pass over every factor.
+        reason = _not_finite((a1, b1), (a2, b2))
+        if not reason:
+            raise
+        return replace(row, reason=reason)
+    except OverflowError:
+        return replace(row, reason="an update is larger than floating-point numbers can be")
+    row = replace(row, magnitude_ratio=found.magnitude_ratio if known else None, reason=_zero(found))
     if row.reason:
         return row
-    share = min(max(_values(limits)["energy"], _LEAST_SHARE), 1.0)
-    dimensions = {"rank1": energy_rank(sigma1, share), "rank2": energy_rank(sigma2, share)}
-    found = overlap(a1, b1, a2, b2, scale1=scale1, scale2=scale2, **dimensions)
     label, reason = label_of(found, row.magnitude_ratio, out, limits)
     return replace(
         row,
@@ -190,7 +197,7 @@ def label_of(found: Overlap, ratio: float | None, out: int, limits: Mapping[str,
         limits: The thresholds `adapter_overlap.*`.
     """
     limit = _values(limits)
-    if ratio is not None and max(ratio, 1 / ratio) >= limit["imbalanced"]:
+    if ratio is not None and (ratio >= limit["imbalanced"] or ratio * limit["imbalanced"] <= 1):
         return "imbalanced", ""
     telling = abs(found.direction) >= limit["chance"] * found.direction_baseline
     if telling and found.direction >= limit["redundant"]:
@@ -211,18 +218,18 @@ def _values(limits: Mapping[str, Threshold]) -> dict[str, float]:
     return {name.partition(".")[2]: one.value for name, one in limits.items()}
 
 
-def _nothing_to_tell_by(sigma1: FloatArray, sigma2: FloatArray) -> str:
-    """Why two updates cannot be compared; empty when they can."""
-    for sigma, which in ((sigma1, "first"), (sigma2, "second")):
-        if np.isnan(sigma).any():
+def _not_finite(first: tuple[Factor, Factor], second: tuple[Factor, Factor]) -> str:
+    """Which adapter's factors hold NaN or infinity; empty when none does."""
+    for factors, which in ((first, "first"), (second, "second")):
+        if not all(np.isfinite(factor).all() for factor in factors):
             return f"a factor of the {which} adapter holds values that are not finite"
-    zero = [which for sigma, which in ((sigma1, "first"), (sigma2, "second")) if not sigma.any()]
+    return ""
+
+
+def _zero(found: Overlap) -> str:
+    """Which update is zero; empty when none is."""
+    zero = [which for rank, which in ((found.rank_a, "first"), (found.rank_b, "second")) if not rank]
     return f"the update of the {' and of the '.join(zero)} adapter is zero" if zero else ""
-
-
-def _ratio(sigma1: FloatArray, sigma2: FloatArray) -> float:
-    norm1, norm2 = float(np.linalg.norm(sigma1)), float(np.linalg.norm(sigma2))
-    return norm1 / norm2 if norm2 else math.inf if norm1 > 0 else math.nan
 
 
 def _shape(module: LoraModule) -> tuple[int, int]:

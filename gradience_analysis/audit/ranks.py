@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -33,7 +34,10 @@ SAFE_POLICY = "energy@0.99"
 _WRAPPED = ".base_layer"
 
 
-@dataclass(frozen=True, slots=True)
+ENERGY_SHARES = (0.90, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
 class Factors:
     """What a rule may look at: one module's spectrum, and what a random adapter of its shape would have.
 
@@ -52,6 +56,21 @@ class Factors:
     norm_b: float
     scaling: float
 
+    @cached_property
+    def stable_rank(self) -> float:
+        """Sum of squares over the largest square; NaN for delta_w = 0."""
+        return stable_rank(self.sigma)
+
+    @cached_property
+    def effective_rank(self) -> float:
+        """Exp of the entropy of the shares of the sum; NaN for delta_w = 0."""
+        return effective_rank(self.sigma)
+
+    @cached_property
+    def energy_ranks(self) -> Mapping[float, int]:
+        """Share → fewest values that hold it of the sum of squares, for `ENERGY_SHARES`; 0 for delta_w = 0."""
+        return {share: energy_rank(self.sigma, share) for share in ENERGY_SHARES}
+
 
 RankPolicy: TypeAlias = Callable[[Factors], float]
 """A rule: the rank that it finds in a module, not rounded."""
@@ -59,6 +78,8 @@ RankPolicy: TypeAlias = Callable[[Factors], float]
 
 def energy_policy(share: float) -> RankPolicy:
     """The rule that keeps this share of the energy, in (0, 1]."""
+    if share in ENERGY_SHARES:
+        return lambda of: of.energy_ranks[share]
     return lambda of: energy_rank(of.sigma, share)
 
 
@@ -71,8 +92,8 @@ RANK_POLICIES: Mapping[str, RankPolicy] = MappingProxyType(
         "energy@0.90": energy_policy(0.90),
         "energy@0.95": energy_policy(0.95),
         "energy@0.99": energy_policy(0.99),
-        "stable_rank_ceil": lambda of: stable_rank(of.sigma),
-        "effective_rank": lambda of: effective_rank(of.sigma),
+        "stable_rank_ceil": lambda of: of.stable_rank,
+        "effective_rank": lambda of: of.effective_rank,
         "largest_gap": lambda of: largest_gap_rank(of.sigma),
         "null": _null,
     }

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradience_analysis.adapters.tensors import Precision, SafetensorsFile
 from gradience_analysis.audit.overlap import compare_adapters, label_of, subspace_deviation
 from gradience_analysis.audit.overlap_result import LABELS, ModuleOverlap
 from gradience_analysis.errors import InputError
@@ -234,6 +235,30 @@ def test_values_that_are_not_finite_are_unclear(tmp_path: Path) -> None:
     assert by_name[DOWN].to_dict()["left"] is None
 
 
+def test_an_update_beyond_every_number_is_unclear(tmp_path: Path) -> None:
+    """Given finite factors whose product is not, when compared, then that module says so and the others stand."""
+    first, second = random_factors(0), random_factors(0)
+    second[DOWN] = (second[DOWN][0] * 1e200, second[DOWN][1] * 1e200)
+    by_name = {row.name: row for row in compared(tmp_path, first, second).rows}
+    assert by_name[Q].label == "redundant"
+    assert (by_name[DOWN].label, by_name[DOWN].rank_a) == ("unclear", 0)
+    assert "larger than floating-point numbers" in by_name[DOWN].reason
+
+
+def test_every_factor_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given two adapters, when compared, then each module's factors are decoded once."""
+    read: list[tuple[str, str]] = []
+    plain = SafetensorsFile.array
+
+    def counted(file: SafetensorsFile, name: str, precision: Precision = "float64") -> Any:
+        read.append((file.path.parent.name, name))
+        return plain(file, name, precision)
+
+    monkeypatch.setattr(SafetensorsFile, "array", counted)
+    assert len(compared(tmp_path, random_factors(0), random_factors(1)).rows) == 2
+    assert len(read) == len(set(read)) == 8
+
+
 def test_modules_that_only_one_adapts_or_that_differ_are_named(tmp_path: Path) -> None:
     """Given adapters of other modules and shapes, when compared, then each module is in exactly one place."""
     first = random_factors(0, Q, "lm_head") | random_factors(0, DOWN, m=32)
@@ -413,6 +438,8 @@ def figures(**changes: float) -> Overlap:
         ({"left": 0.9, "direction": -0.9}, 10.0, "imbalanced"),
         ({"left": 0.9, "direction": -0.9}, 0.1, "imbalanced"),
         ({"left": 0.9, "direction": -0.9}, 9.9, "conflicting"),
+        ({"left": 0.9, "direction": -0.9}, 0.0, "imbalanced"),
+        ({"left": 0.9, "direction": -0.9}, math.inf, "imbalanced"),
         ({"left": 0.9, "direction": 0.6, "direction_baseline": 0.2}, 1.0, "partial"),
         ({"left": 0.9, "direction": -0.6, "direction_baseline": 0.2}, 1.0, "partial"),
     ],

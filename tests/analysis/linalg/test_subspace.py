@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradience_analysis.linalg import overlap
+from gradience_analysis.linalg import Overlap, overlap
+from gradience_analysis.linalg.spectrum import ProductSVD, product_svd
 from tests.analysis.linalg.pairs import FloatArray, frame, pair
 
 M, N = 40, 28
@@ -38,6 +40,123 @@ def test_overlap_is_that_of_the_dense_updates(i: int, j: int, scale: float, seed
     assert found.magnitude_ratio == pytest.approx(norms[0] / norms[1])
     assert 0 <= found.left <= 1 + 1e-12
     assert 0 <= found.right <= 1 + 1e-12
+
+
+class Ways:
+    """Counts the decompositions by QR, and can refuse every Gram matrix."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, least_gap: float | None = None) -> None:
+        self.by_qr = 0
+        patch.setattr("gradience_analysis.linalg.subspace.product_svd", self._counted)
+        if least_gap is not None:
+            patch.setattr("gradience_analysis.linalg.subspace._LEAST_GAP", least_gap)
+
+    def _counted(self, lora_a: FloatArray, lora_b: FloatArray) -> ProductSVD:
+        self.by_qr += 1
+        return product_svd(lora_a, lora_b)
+
+
+def assert_same(one: Overlap, other: Overlap, tolerance: float) -> None:
+    """Both comparisons say the same."""
+    assert (one.rank_a, one.rank_b) == (other.rank_a, other.rank_b)
+    for name in ("left", "right", "direction"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name), abs=tolerance, nan_ok=True)
+    assert one.magnitude_ratio == pytest.approx(other.magnitude_ratio, rel=tolerance, nan_ok=True)
+
+
+def related(seed: int, i: int, j: int, condition: float, m: int = 90, n: int = 70) -> list[FloatArray]:
+    """Two pairs with a direction in common, whose B have columns that fall off to 1 / condition and are mixed."""
+    rng = np.random.default_rng(seed)
+    (a1, b1), (a2, b2) = random_pair(rng, i, m, n), random_pair(rng, j, m, n)
+    b1, b2 = ((b * np.geomspace(1, 1 / condition, b.shape[1])) @ frame(rng, *2 * b.shape[1:]) for b in (b1, b2))
+    a2[0] += a1[0]
+    b2[:, 0] += b1[:, 0]
+    return [a1, b1, a2, b2]
+
+
+@given(
+    st.integers(1, 16),
+    st.integers(1, 16),
+    st.sampled_from([None, 0.5, 0.9, 0.99]),
+    st.floats(0, 9),
+    st.sampled_from([np.float32, np.float64]),
+    st.integers(0, 9999),
+)
+@settings(max_examples=150)
+def test_both_ways_agree(
+    i: int, j: int, energy: float | None, exponent: float, dtype: type[np.floating[Any]], seed: int
+) -> None:
+    """Given pairs of condition 1 to 1e9, when compared as usual and by QR alone, then figures agree to 1e-8."""
+    factors = [one.astype(dtype) for one in related(seed, i, j, 10**exponent)]
+    a1, b1, a2, b2 = factors
+    found = overlap(a1, b1, a2, b2, energy=energy)
+    with pytest.MonkeyPatch.context() as patch:
+        ways = Ways(patch, least_gap=math.inf)
+        exact = overlap(a1, b1, a2, b2, energy=energy)
+        assert ways.by_qr == 2
+    assert_same(found, exact, 1e-8)
+
+
+@pytest.mark.parametrize("energy", [0.9, None])
+def test_pairs_of_good_condition_need_no_qr(monkeypatch: pytest.MonkeyPatch, energy: float | None) -> None:
+    """Given random factors, and one of them B = 0, when compared, then Gram matrices are enough."""
+    ways = Ways(monkeypatch)
+    rng = np.random.default_rng(0)
+    (a1, b1), (a2, b2) = random_pair(rng, 16, 5000, 3000), random_pair(rng, 5, 5000, 3000)
+    assert overlap(a1, b1, a2, b2, energy=energy).rank_b == 5
+    a1, b1, a2, b2 = (one.astype(np.float32) for one in (a1, b1, a2, np.zeros((5000, 5))))
+    assert overlap(a1, b1, a2, b2, energy=energy).rank_b == 0
+    assert ways.by_qr == 0
+
+
+def test_values_that_gram_matrices_lose_are_taken_by_qr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a spectrum down to 1e-9, when all directions are asked for, then QR gives them, and Gram the first."""
+    ways = Ways(monkeypatch)
+    (a1, b1), (a2, b2) = pair(np.geomspace(1, 1e-9, 6), M, N), pair([3.0, 2.0, 1.0], M, N, seed=1)
+    u1, u2 = np.linalg.svd(b1 @ a1)[0], np.linalg.svd(b2 @ a2)[0]
+    found = overlap(a1, b1, a2, b2, rank1=2, rank2=3)
+    assert found.left == pytest.approx(np.linalg.norm(u1[:, :2].T @ u2[:, :3]) ** 2 / 2, abs=1e-10)
+    assert ways.by_qr == 0
+    found = overlap(a1, b1, a2, b2)
+    assert (found.rank_a, found.rank_b, ways.by_qr) == (6, 3, 2)
+    assert overlap(a1, b1, a1, b1).left == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("what", ["equal values", "a small difference"])
+def test_directions_that_gram_matrices_do_not_tell_are_taken_by_qr(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Given no gap behind the last direction, or an update that is a small difference, when compared, then by QR."""
+    ways = Ways(monkeypatch)
+    a, b = pair([2.0, 1.0, 1.0, 1.0] if what == "equal values" else [4.0, 3.0, 2.0, 1.0], M, N)
+    if what == "a small difference":
+        a = np.concatenate([a, a + 1e-7 * frame(np.random.default_rng(9), N, 4).T])
+        b = np.concatenate([b, -b], axis=1)
+    found = overlap(a, b, a, 2 * b, rank1=2, rank2=2)
+    assert ways.by_qr == 2
+    assert (found.left, found.right, found.direction) == (pytest.approx(1), pytest.approx(1), pytest.approx(1))
+
+
+def test_rows_of_lora_a_that_are_there_twice() -> None:
+    """Given an A of half its rank, when compared, then the update counts, whichever way could take it."""
+    (a, b), (a2, b2) = pair([4.0, 3.0, 2.0], M, N), random_pair(np.random.default_rng(2), 4)
+    twice = overlap(np.concatenate([a, a]), np.concatenate([b, b / 2], axis=1), a2, b2, energy=0.9)
+    assert_same(twice, overlap(a, 1.5 * b, a2, b2, energy=0.9), 1e-9)
+
+
+def test_a_rank_below_that_of_the_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given B of rank 3 with 8 columns, as after three steps, when asked for the energy, then no QR is needed."""
+    ways = Ways(monkeypatch)
+    rng = np.random.default_rng(6)
+    a, b = random_pair(rng, 8)
+    b = b[:, :3] @ rng.standard_normal((3, 8))
+    a2, b2 = random_pair(rng, 5)
+    found = overlap(a, b, a2, b2, energy=0.95)
+    u1, sigma1, v1 = np.linalg.svd(b @ a)
+    u2, sigma2, v2 = np.linalg.svd(b2 @ a2)
+    i, j = (int(np.argmax(np.cumsum(s**2) >= 0.95 * np.sum(s**2))) + 1 for s in (sigma1, sigma2))
+    assert (found.rank_a, found.rank_b, ways.by_qr) == (i, j, 0)
+    assert found.left == pytest.approx(np.linalg.norm(u1[:, :i].T @ u2[:, :j]) ** 2 / min(i, j), abs=1e-10)
+    assert found.right == pytest.approx(np.linalg.norm(v1[:i] @ v2[:j].T) ** 2 / min(i, j), abs=1e-10)
+    assert overlap(a, b, a2, b2).rank_a == 3
 
 
 def test_leading_vectors_only() -> None:
@@ -82,7 +201,16 @@ def test_the_same_and_the_opposite_update() -> None:
     assert apart.right == pytest.approx(1)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_pieces_make_up_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given factors longer than a piece, when pieces are of one row, some and all, then figures stay."""
+    a1, b1, a2, b2 = related(0, 4, 3, 10.0)
+    whole = overlap(a1, b1, a2, b2)
+    for piece in (1, 64, 7 * 89):
+        monkeypatch.setattr("gradience_analysis.linalg.subspace._PIECE", piece)
+        assert_same(overlap(a1, b1, np.asfortranarray(a2), np.asfortranarray(b2)), whole, 1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-120, 1e-75, 1e-30, 1e30, 1e120])
 def test_scale_of_factors_does_not_matter(scale: float) -> None:
     """Given factors of extreme scale, when compared, then subspaces and direction stay."""
     rng = np.random.default_rng(4)
@@ -91,6 +219,15 @@ def test_scale_of_factors_does_not_matter(scale: float) -> None:
     assert scaled.left == pytest.approx(plain.left)
     assert scaled.direction == pytest.approx(plain.direction)
     assert scaled.magnitude_ratio == pytest.approx(plain.magnitude_ratio * scale * scale)
+
+
+@pytest.mark.parametrize("tiny", [1e-158, 1e-170])
+def test_squares_below_the_range_of_a_double_count(tiny: float) -> None:
+    """Given a tiny A beside a large B, when compared, then the update counts, though the squares of A are lost."""
+    rng = np.random.default_rng(4)
+    (a1, b1), (a2, b2) = random_pair(rng, 4), random_pair(rng, 5)
+    assert_same(overlap(a1 * tiny, b1 / tiny, a2, b2), overlap(a1, b1, a2, b2), 1e-9)
+    assert_same(overlap(a1 * tiny, b1 * 1e130, a2, b2 * tiny * 1e130), overlap(a1, b1, a2, b2), 1e-9)
 
 
 @pytest.mark.parametrize("which", ["B = 0", "A = 0", "scale 0"])
@@ -134,5 +271,9 @@ def test_what_cannot_be_compared() -> None:
         overlap(a, b, a, b, scale1=math.inf)
     with pytest.raises(ValueError, match="dimension 1"):
         overlap(a, b, a, b, rank2=0)
+    with pytest.raises(ValueError, match="not a share"):
+        overlap(a, b, a, b, energy=0.0)
+    with pytest.raises(OverflowError, match="larger than a double"):
+        overlap(a * 1e200, b * 1e200, a, b)
     with pytest.raises(ValueError, match="not a LoRA pair"):
         overlap(a, b[:, :1], a, b)
