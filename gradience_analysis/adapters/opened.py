@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Factors = list[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]
+    Factors = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 
 _NAMED = 10
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
@@ -122,7 +122,7 @@ class OpenedAdapter:
         return (*self.config.oddities, sentence)
 
     def factors(self, module: LoraModule, precision: Precision = "float32") -> Factors:
-        """The factors of a module, decoded: [(lora_A (r, n), lora_B (m, r))], not scaled; one pair.
+        """The factors of a module, decoded: lora_A (r, n) and lora_B (m, r), not scaled.
 
         delta_w = scaling · lora_B @ lora_A, of an embedding its transpose. Convolutions come flattened, one expert as
         its own share, and AdaLoRA's diagonal is multiplied into lora_A. Of a grouped convolution, whose output
@@ -139,13 +139,13 @@ class OpenedAdapter:
         if any(one.dtype == "F64" for one in parts):
             precision = "float64"
         if module.expert is not None:
-            return [self._expert(module, module.expert, precision)]
+            return self._expert(module, module.expert, precision)
         a, b = self._array(module.a, precision), self._array(module.b, precision)
         a, b = a.reshape(a.shape[0], -1), b.reshape(b.shape[0], -1)
         if module.e is not None:
             with np.errstate(over="ignore", invalid="ignore"):
                 a = a * self._array(module.e, precision)
-        return [(a, _block_diagonal(b, module.groups) if module.groups > 1 else b)]
+        return a, _block_diagonal(b, module.groups) if module.groups > 1 else b
 
     def magnitude(self, module: LoraModule) -> NDArray[np.floating[Any]] | None:
         """The magnitude vector of a DoRA module, flat, in float64; None for any other."""
@@ -154,7 +154,7 @@ class OpenedAdapter:
     def _array(self, place: TensorPlace, precision: Precision) -> NDArray[np.floating[Any]]:
         return self._open[place.file].array(place.name, precision)
 
-    def _expert(self, module: LoraModule, expert: int, precision: Precision) -> tuple[Any, Any]:
+    def _expert(self, module: LoraModule, expert: int, precision: Precision) -> Factors:
         """The share of one expert. The whole tensors are kept until another module's are asked for."""
         import numpy as np
 

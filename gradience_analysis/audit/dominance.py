@@ -80,7 +80,7 @@ def _whole_changes(  # noqa: PLR0917 - what was measured, and what is to be
         magnitude = opened.magnitude(module)
         if magnitude is None or module.scaling is None or module.name not in norms:
             continue
-        (pair,) = opened.factors(module)
+        pair = opened.factors(module)
         transposed = bool(opened.config and opened.config.fan_in_fan_out)
         try:
             whole[module.name] = dora_norms(

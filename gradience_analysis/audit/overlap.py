@@ -133,8 +133,8 @@ def _side(opened: OpenedAdapter, path: str | Path) -> Side:
 def _compared(
     first: OpenedAdapter, one: LoraModule, second: OpenedAdapter, other: LoraModule, limits: Mapping[str, Threshold]
 ) -> ModuleOverlap:
-    ((a1, b1),) = first.factors(one)
-    ((a2, b2),) = second.factors(other)
+    a1, b1 = first.factors(one)
+    a2, b2 = second.factors(other)
     # Directions and subspaces do not depend on a scaling; where one is not known, sizes cannot be compared.
     known = one.scaling is not None and other.scaling is not None
     scale1 = one.scaling if one.scaling is not None and known else 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,15 +12,12 @@ from gradience_analysis.adapter_check.facts import TensorValues
 from gradience_analysis.adapters.factors import LeftOut, LoraModule
 from gradience_analysis.adapters.opened import OpenedAdapter
 from gradience_analysis.adapters.strict_json import shown
-from gradience_analysis.adapters.tensors import Precision
 from gradience_analysis.linalg import Grams, exact_spectrum, grams, spectra
 from gradience_analysis.linalg.spectrum import FloatArray
 from gradience_analysis.model import plural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Pair: TypeAlias = "tuple[NDArray[Any], NDArray[Any]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ def adapter_spectra(opened: OpenedAdapter) -> Spectra:
     together. A module whose small values drown in that is read again and solved by QR.
     """
     modules = opened.inventory.modules
-    found = [grams(*_factors(opened, module)) for module in modules]
+    found = [grams(*opened.factors(module)) for module in modules]
     solved = spectra(found)
     taken: list[ModuleSpectrum] = []
     left_out: list[LeftOut] = []
@@ -96,14 +93,9 @@ def _values(module: LoraModule, gram: Grams) -> dict[tuple[str, str], TensorValu
     }
 
 
-def _factors(opened: OpenedAdapter, module: LoraModule, precision: Precision = "float32") -> Pair:
-    (pair,) = opened.factors(module, precision)
-    return pair
-
-
 def _again(opened: OpenedAdapter, module: LoraModule, gram: Grams, *, finite: bool) -> ModuleSpectrum | LeftOut:
     """A module whose Gram matrices do not tell: small values drown in them, or they are not finite."""
-    lora_a, lora_b = _factors(opened, module, "float64")
+    lora_a, lora_b = opened.factors(module, "float64")
     if finite:
         return _spectrum(module, gram, exact_spectrum(lora_a, lora_b))
     if not (np.isfinite(lora_a).all() and np.isfinite(lora_b).all()):

@@ -149,12 +149,15 @@ def _progress() -> Generator[Progress]:
 
 def _next_commands(result: DemoResult) -> str:
     program = _program()
-    folder, telemetry = shlex.quote(str(result.out_dir)), shlex.quote(str(result.telemetry))
-    adapter, arguments = shlex.quote(str(result.adapter)), shlex.quote(str(result.training_args))
+    folder, telemetry, adapter, base, arguments = (
+        shlex.quote(str(path))
+        for path in (result.out_dir, result.telemetry, result.adapter, result.base, result.training_args)
+    )
     commands = (
         f"monitor {folder} --verbose",
         f"report {folder} -o report.html",
         f"check --peft-dir {adapter} --training {arguments}",
+        f"audit {adapter} --base-model {base}",
         f"validate {telemetry}",
         "schema show train_step",
     )

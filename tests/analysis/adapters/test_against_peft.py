@@ -205,7 +205,7 @@ def update(layer: Any, module: LoraModule, adapter: str = "default") -> np.ndarr
 
 def product(opened: OpenedAdapter, module: LoraModule) -> np.ndarray[Any, Any]:
     """Our factors, multiplied out and scaled."""
-    ((a, b),) = opened.factors(module)
+    a, b = opened.factors(module)
     assert module.scaling is not None
     assert a.shape[0] == b.shape[1] == module.r
     assert (b.shape[0], a.shape[1]) == (module.shape[::-1] if module.layout is Layout.EMBEDDING else module.shape)
@@ -246,7 +246,7 @@ def test_update_in_other_number_formats(tmp_path: Path, kind: Kind, dtype: torch
     with open_adapter(save(model, tmp_path)) as opened:
         assert {module.name for module in opened.inventory.modules} == set(kind.names)
         for module in opened.inventory.modules:
-            ((a, b),) = opened.factors(module)
+            a, b = opened.factors(module)
             assert a.dtype == b.dtype == (np.float64 if dtype is torch.float64 else np.float32)
             agree(layer_of(model, module), opened, module)
 
@@ -441,7 +441,7 @@ def test_state_dict_with_adapter_names(tmp_path: Path) -> None:
     with open_adapter(tmp_path, adapter="default") as opened:
         assert (opened.name, opened.inventory.lora_keys, len(opened.inventory.modules)) == ("default", 4, 2)
         for module in opened.inventory.modules:
-            ((a, b),) = opened.factors(module)
+            a, b = opened.factors(module)
             layer = model.get_submodule(f"{ROOT}{module.name}")
             np.testing.assert_array_equal(a, layer.lora_A["default"].weight.detach().numpy())
             np.testing.assert_array_equal(b, layer.lora_B["default"].weight.detach().numpy())

@@ -64,14 +64,14 @@ def test_plain_adapter(tmp_path: Path) -> None:
         assert (opened.config.r, opened.config_fault, opened.oddities) == (4, "", ())
         assert names(opened) == [FIRST, FIRST.replace("0", "1")]
         assert (opened.inventory.left_out, opened.inventory.lora_keys) == ((), 4)
-        ((a, b),) = opened.factors(opened.inventory.modules[0])
+        a, b = opened.factors(opened.inventory.modules[0])
         assert (a.shape, b.shape, a.dtype, b.dtype) == ((4, 8), (8, 4), np.float32, np.float32)
 
 
 def test_arrays_outlive_the_adapter(tmp_path: Path) -> None:
     """Given factors that were read, when the adapter is closed, then they keep their values."""
     with open_adapter(adapter(tmp_path)) as opened:
-        ((a, b),) = opened.factors(opened.inventory.modules[0])
+        a, b = opened.factors(opened.inventory.modules[0])
     assert (a == 0.5).all()
     assert (b == 0.5).all()
 
@@ -102,7 +102,7 @@ def test_precision(tmp_path: Path, a: str, b: str, precision: Any, expected: typ
     x = f"{PREFIX}.0.self_attn.q_proj"
     tensors = {f"{x}.lora_A.weight": numbers(a, lora_a), f"{x}.lora_B.weight": numbers(b, lora_b)}
     with open_adapter(adapter(tmp_path, tensors)) as opened:
-        ((found_a, found_b),) = opened.factors(opened.inventory.modules[0], precision)
+        found_a, found_b = opened.factors(opened.inventory.modules[0], precision)
     assert found_a.dtype == found_b.dtype == expected
     np.testing.assert_array_equal(found_a, lora_a)
     np.testing.assert_array_equal(found_b, lora_b)
@@ -121,7 +121,7 @@ def test_experts(tmp_path: Path) -> None:
         # In another order than that of the file, so that no state of one is left to the next.
         for number in (2, 0, 1, 0):
             module = opened.inventory.modules[number]
-            ((a, b),) = opened.factors(module)
+            a, b = opened.factors(module)
             expected = sum(np.outer(lora_b[:, k * experts + number], lora_a[number * r + k]) for k in range(r))
             np.testing.assert_array_equal(b @ a, expected)
             assert module.expert == number
@@ -133,7 +133,7 @@ def test_diagonal_of_adalora_is_folded_in(tmp_path: Path) -> None:
     tensors = {"x.lora_A": numbers("F32", lora_a), "x.lora_B": floats((4, 3)), "x.lora_E": numbers("F32", e)}
     with open_adapter(adapter(tmp_path, tensors, peft_type="ADALORA", init_r=3)) as opened:
         (module,) = opened.inventory.modules
-        ((a, _),) = opened.factors(module)
+        a, _ = opened.factors(module)
     assert (module.layout, module.r) == (Layout.ADALORA, 3)
     np.testing.assert_array_equal(a, lora_a * e)
 
@@ -145,7 +145,7 @@ def test_groups_of_a_convolution(tmp_path: Path) -> None:
     tensors = {"c.lora_A.weight": numbers("F32", lora_a), "c.lora_B.weight": numbers("F32", lora_b)}
     with open_adapter(adapter(tmp_path, tensors)) as opened:
         (module,) = opened.inventory.modules
-        ((a, b),) = opened.factors(module)
+        a, b = opened.factors(module)
     halves = [
         lora_b[group * 3 : group * 3 + 3, :, 0] @ lora_a[group * 2 : group * 2 + 2].reshape(2, 6) for group in (0, 1)
     ]
@@ -158,7 +158,7 @@ def test_shards(tmp_path: Path) -> None:
     with open_adapter(shards(tmp_path)) as opened:
         assert (len(opened.files), len(opened.inventory.modules), opened.inventory.left_out) == (2, 2, ())
         for module in opened.inventory.modules:
-            ((a, _),) = opened.factors(module)
+            a, _ = opened.factors(module)
             assert a.shape == (4, 8)
 
 
@@ -227,7 +227,7 @@ def test_converted_weights_take_the_place_of_a_pickle(tmp_path: Path) -> None:
     with open_adapter(folder, converted=converted) as opened:
         assert (opened.files, opened.name, len(opened.inventory.modules)) == ((converted,), "mine", 2)
         assert opened.inventory.modules[0].scaling == 3.0
-        assert len(opened.factors(opened.inventory.modules[0])) == 1
+        assert [one.shape for one in opened.factors(opened.inventory.modules[0])] == [(4, 8), (8, 4)]
 
 
 def test_weights_and_config_from_elsewhere(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ def test_mutated_files_are_refused_or_read(data: st.DataObject, tmp_path_factory
     try:
         with open_adapter(folder) as opened:
             for module in opened.inventory.modules:
-                ((a, b),) = opened.factors(module)
+                a, b = opened.factors(module)
                 assert a.shape[0] == b.shape[1] == module.r
             left = sum(len(one.keys) for one in opened.inventory.left_out)
             assert opened.inventory.audited_keys + left == opened.inventory.lora_keys

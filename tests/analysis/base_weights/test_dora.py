@@ -155,7 +155,7 @@ def test_change_is_that_of_pefts_merge(tmp_path: Path, name: str) -> None:
         magnitude, scaling = opened.magnitude(one), one.scaling
         assert magnitude is not None
         assert scaling is not None
-        ((a, b),) = opened.factors(one)
+        a, b = opened.factors(one)
         assert (one.layout is Layout.EMBEDDING) == (name == "embed")
         found = dora_norms(base, one, a, b, scaling, magnitude, fan_in_fan_out, 1e-6)
     assert found.spectral == pytest.approx(np.linalg.norm(change, 2), rel=2e-5)
