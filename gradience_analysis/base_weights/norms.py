@@ -11,7 +11,6 @@ from pathlib import Path
 from gradience_analysis.adapters.factors import LoraModule
 from gradience_analysis.adapters.strict_json import shown
 from gradience_analysis.base_weights.cache import KeptNorm, NormCache, content_key
-from gradience_analysis.base_weights.decoded import DecodedOnce
 from gradience_analysis.base_weights.opened import BaseWeights
 from gradience_analysis.base_weights.weight import Weight, WeightFault
 from gradience_analysis.linalg.norms import NormEstimate, matrix_norms
@@ -156,7 +155,7 @@ def _estimate(weight: Weight, tolerance: float) -> NormEstimate | str:
     if 0 in weight.shape:
         return f"The base's {shown(weight.tensor)} holds no values."
     try:
-        with closing(DecodedOnce(weight.open())) as rows:
+        with closing(weight.open()) as rows:
             estimate = matrix_norms(rows, tolerance=tolerance)
     except WeightFault as fault:
         return fault.reason
