@@ -227,7 +227,10 @@ class _Images:
         return self._settle()
 
     def _settle(self) -> FloatArray:
-        self._total = self._part.astype(np.float64) if self._total is None else np.add(self._total, self._part)
+        if self._total is None:
+            self._total = self._part.astype(np.float64)
+        else:
+            np.add(self._total, self._part, out=self._total)
         self._part[:] = 0.0
         self._rows = 0
         return self._total

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Factor = NDArray[np.floating[Any]]
 
-_PIECE = 65_536
-"""Elements that are widened to float64 at a time: 512 KB, which stay in a core's cache between widening and product."""
+_PIECE = 16_384
+"""Elements that are widened to float64 at a time: 128 KB, which stay in cache, and which malloc does not map anew."""
 _BATCH_BYTES = 4 << 20
 """Bytes of stacked r x r cores that are factored in one call."""
 _MAX_INVERSE_TRACE = 1e8
