@@ -79,12 +79,13 @@ def compared(wanted: Wanted, other: Path, view: AuditView) -> tuple[Report, bool
         "--adapter-config": wanted.config,
         "--weights": wanted.weights,
         "--base-model": wanted.base,
-        "--allow-pickle": wanted.allow_pickle,
         "--suggest-per-layer": view.suggest_per_layer,
     }
     for name in (name for name, value in given.items() if value):
         raise GradienceError(f"{name} has no part in --against.", f"Leave out {name}, or --against.")
-    result = compare_adapters(wanted.folder, other, adapter_a=wanted.adapter, policy=wanted.policy)
+    result = compare_adapters(
+        wanted.folder, other, adapter_a=wanted.adapter, policy=wanted.policy, allow_pickle=wanted.allow_pickle
+    )
     return overlap_report(result, verbose=view.verbose, layers=view.layers), bool(result.rows)
 
 

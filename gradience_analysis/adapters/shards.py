@@ -27,6 +27,10 @@ def names_in(folder: Path) -> list[str]:
     """
     try:
         names = sorted(entry.name for entry in folder.iterdir())
+    except FileNotFoundError:
+        raise InputError(str(folder), "does not exist.", "Check the path.") from None
+    except NotADirectoryError:
+        raise InputError(str(folder), "is a file where a folder is needed.", "Give the folder that holds it.") from None
     except (OSError, ValueError) as error:
         raise unreadable(folder, error) from error
     if len(names) > MAX_FILES:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gradience_analysis.adapter_check import ADAPTER_CHECKS, read_adapter
 from gradience_analysis.adapters.factors import LoraModule
 from gradience_analysis.adapters.opened import OpenedAdapter, open_adapter
+from gradience_analysis.adapters.shards import SUFFIX
 from gradience_analysis.audit.judging import judge_audit
 from gradience_analysis.audit.naming import layer_index, module_type
 from gradience_analysis.audit.pickled import converted_weights
@@ -62,7 +63,7 @@ def audit_adapter(
     """Audit the adapter in a folder: spectra, ranks and norms of every module, and what they suggest.
 
     Args:
-        path: The adapter's folder, as save_pretrained writes it.
+        path: The adapter's folder, as save_pretrained writes it; or the file of its weights in there.
         base: Folder or file of the base model's safetensors, for the update dominance ratio. Nothing is downloaded.
         adapter: Which adapter, where the folder holds several.
         config: File to take in place of the folder's adapter_config.json.
@@ -80,13 +81,15 @@ def audit_adapter(
     request = None if base is None else BaseRequest(Path(base), norms_cache, tolerance, progress)
     policy = policy or load_policy()
     folder = Path(path)
+    if weights is None and folder.suffix == SUFFIX and not is_folder(folder):
+        folder, weights = folder.parent, folder
     with (
         converted_weights(folder, weights, adapter, allowed=allow_pickle) as converted,
         open_adapter(folder, config=config, weights=weights, adapter=adapter, converted=converted) as opened,
     ):
         found = adapter_spectra(opened)
         held = _dominance(opened, found, request)
-        audit = _laid_out(folder, opened, found, held)
+        audit = _laid_out(Path(path), opened, found, held)
         facts = read_adapter(
             opened.folder,
             base=request.path if request is not None and is_folder(request.path) else None,

@@ -35,6 +35,7 @@ _WRAPPED = ".base_layer"
 
 
 ENERGY_SHARES = (0.90, 0.95, 0.99)
+_SHARE = re.compile(r"energy@(0?\.\d{1,12})")
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,9 @@ def known_policy(name: str) -> str:
     """
     if name in RANK_POLICIES:
         return name
+    share = _SHARE.fullmatch(name)
+    if share and float(share[1]) in ENERGY_SHARES:
+        return f"energy@{float(share[1]):.2f}"  # energy@0.9 is energy@0.90
     near = did_you_mean(name, RANK_POLICIES)
     raise GradienceError(f"There is no rank policy {name!r}. {near}".strip(), f"Policies: {', '.join(RANK_POLICIES)}.")
 

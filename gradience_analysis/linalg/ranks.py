@@ -171,6 +171,10 @@ def percentile(values: Sequence[float] | FloatArray, q: float) -> float:
     return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
 
 
+_ROUNDING = 1e-9
+"""A percentile of 128 that was computed as 128.00000000000001 is 128."""
+
+
 def round_up_rank(rank: float, *, allowed: Sequence[int] = ALLOWED_RANKS, limit: int | None = None) -> int:
     """The smallest allowed rank that is not below `rank`, at least 1 and at most `limit`.
 
@@ -184,6 +188,7 @@ def round_up_rank(rank: float, *, allowed: Sequence[int] = ALLOWED_RANKS, limit:
     """
     if math.isnan(rank) or (limit is None and math.isinf(rank)) or (limit is not None and limit < 1):
         raise ValueError(f"no rank follows from {rank} with limit {limit}")
+    rank -= _ROUNDING
     if limit is not None and rank >= limit:
         return limit
     for choice in allowed:

@@ -166,13 +166,11 @@ def test_two_adapters_are_held_against_each_other(tmp_path: Path) -> None:
     assert gradience("audit", first, "--against", apart).returncode == INCONCLUSIVE
 
 
-@pytest.mark.parametrize(
-    "option", ["--append", "--adapter-config", "--weights", "--base-model", "--allow-pickle", "--suggest-per-layer"]
-)
+@pytest.mark.parametrize("option", ["--append", "--adapter-config", "--weights", "--base-model", "--suggest-per-layer"])
 def test_options_without_a_part_in_a_comparison_are_refused(tmp_path: Path, option: str) -> None:
     """Given --against and an option that it would pass over, when run, then it says so."""
     folder = known(tmp_path / "a")
-    value = () if option in {"--allow-pickle", "--suggest-per-layer"} else (folder,)
+    value = () if option == "--suggest-per-layer" else (folder,)
     result = gradience("audit", folder, "--against", folder, option, *value)
     assert (result.returncode, result.stdout) == (USAGE, "")
     assert f"{option} has no part in --against" in result.stderr

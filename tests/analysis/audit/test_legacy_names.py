@@ -335,8 +335,8 @@ def test_allowed_ranks_have_to_ascend(result: LoraAuditResult, allowed: Any) -> 
 
 def test_an_unknown_rule_names_the_nearest(result: LoraAuditResult) -> None:
     """Given a slip in a rule's name, when asked for, then the error says which is meant."""
-    with pytest.raises(GradienceError, match=r"energy@0\.90"):
-        suggest_per_layer_ranks(result, "energy@0.9")
+    with pytest.raises(GradienceError, match=r"Did you mean energy@0\.9"):
+        suggest_per_layer_ranks(result, "energy@0.93")
 
 
 def test_the_default_ranks_are_the_documented_ones() -> None:

@@ -178,7 +178,7 @@ def test_suggestions_are_allowed_ranks_and_save_what_they_say(tmp_path: Path) ->
     assert (found.default_r, found.rank_pattern) == (4, {})
     assert found.params_saved == found.params * 60 // 64
     with pytest.raises(GradienceError, match=r"no rank policy.*Policies: energy@0\.90, "):
-        audit.suggest_ranks("energy@0.9")
+        audit.suggest_ranks("energy@0.85")
 
 
 def test_every_policy_gives_a_rank_between_1_and_r(tmp_path: Path) -> None:
@@ -265,3 +265,28 @@ def test_several_adapters_in_a_folder_are_told_apart(tmp_path: Path) -> None:
     assert audit_adapter(tmp_path, adapter="right").rows[0].r == 6
     with pytest.raises(InputError, match=r"left.*right"):
         audit_adapter(tmp_path)
+
+
+def test_the_file_of_the_weights_stands_for_its_folder(tmp_path: Path) -> None:
+    """Given the path of adapter_model.safetensors, when audited, then it is that adapter, with its config."""
+    folder = write(tmp_path / "a", {"h.0.attn.c_attn": random_factors(np.random.default_rng(0), 4)})
+    audit = audit_adapter(folder / "adapter_model.safetensors")
+    assert audit.summary == audit_adapter(folder).summary
+    assert audit.rows[0].scaling == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("nowhere", "does not exist"), ("a/adapter_config.json", "is a file where a folder is needed")]
+)
+def test_a_wrong_path_is_told_in_words(tmp_path: Path, name: str, words: str) -> None:
+    """Given a path that is no adapter's folder, when audited, then one sentence says what it is instead."""
+    write(tmp_path / "a", {"h.0.attn.c_attn": random_factors(np.random.default_rng(0), 4)})
+    with pytest.raises(InputError, match=words):
+        audit_adapter(tmp_path / name)
+
+
+def test_a_share_may_be_written_shorter(tmp_path: Path) -> None:
+    """Given energy@0.9, when ranks are asked for, then they are those of energy@0.90."""
+    audit = planted(tmp_path)
+    assert audit.suggest_ranks("energy@0.9") == audit.suggest_ranks("energy@0.90")
+    assert audit.suggest_ranks("energy@.95").policy == "energy@0.95"

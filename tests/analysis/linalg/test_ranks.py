@@ -255,3 +255,10 @@ def test_ranks_that_do_not_exist_are_refused() -> None:
         with pytest.raises(ValueError, match="no rank follows"):
             round_up_rank(rank, limit=limit)
     assert round_up_rank(5, allowed=(3, 6)) == 6
+
+
+def test_a_rank_that_is_allowed_but_for_rounding_is_not_rounded_up() -> None:
+    """Given a percentile that is a bit of rounding above an allowed rank, when rounded up, then it is that rank."""
+    assert round_up_rank(128.00000000000003) == 128
+    assert round_up_rank(128.001) == 192
+    assert round_up_rank(7.9999999999999, limit=8) == 8
