@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gradience_analysis.adapters.opened import OpenedAdapter
-from gradience_analysis.audit.result import BaseUsed
+from gradience_analysis.audit.result import BaseRequest, BaseUsed
 from gradience_analysis.audit.spectra import ModuleSpectrum
 from gradience_analysis.base_weights import BaseNorm, BaseWeights, base_norms, dora_norms, open_base
 from gradience_analysis.base_weights.dora import DoraShapeError
 from gradience_analysis.linalg import NormEstimate
-
-if TYPE_CHECKING:
-    from gradience_analysis.audit.measuring import BaseRequest
 
 
 @dataclass(frozen=True, slots=True)

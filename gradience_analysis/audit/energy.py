@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradience_analysis.audit.result import ModuleAudit
+from gradience_analysis.audit.module import ModuleAudit
 
 TOP_LAYERS = 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,14 @@ from gradience_analysis.adapter_check import ADAPTER_CHECKS, read_adapter
 from gradience_analysis.adapters.factors import LoraModule
 from gradience_analysis.adapters.opened import OpenedAdapter, open_adapter
 from gradience_analysis.adapters.shards import SUFFIX
+from gradience_analysis.audit.coverage import Coverage
 from gradience_analysis.audit.judging import judge_audit
+from gradience_analysis.audit.module import ModuleAudit
 from gradience_analysis.audit.naming import layer_index, module_type
 from gradience_analysis.audit.pickled import converted_weights
 from gradience_analysis.audit.ranks import Factors, ranks_by_policy
 from gradience_analysis.audit.remarks import remarks_of
-from gradience_analysis.audit.result import AdapterAudit, Coverage, ModuleAudit
+from gradience_analysis.audit.result import DEFAULT_TOLERANCE, AdapterAudit, BaseRequest
 from gradience_analysis.audit.spectra import ModuleSpectrum, Spectra, adapter_spectra
 from gradience_analysis.diagnostics.base import diagnose
 from gradience_analysis.linalg import energy_tail
@@ -26,25 +28,6 @@ from gradience_analysis.sources.opening import is_folder
 
 if TYPE_CHECKING:
     from gradience_analysis.audit.dominance import Dominance
-
-DEFAULT_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True, slots=True)
-class BaseRequest:
-    """The base model that updates are held against.
-
-    Attributes:
-        path: Folder or file of safetensors.
-        cache: File that keeps its norms; None for none.
-        tolerance: Relative tolerance of its spectral norms.
-        progress: Called with (tensors done, tensors in all).
-    """
-
-    path: Path
-    cache: Path | None = None
-    tolerance: float = DEFAULT_TOLERANCE
-    progress: Callable[[int, int], None] | None = None
 
 
 def audit_adapter(

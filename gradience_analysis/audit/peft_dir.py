@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gradience_analysis.audit.measuring import DEFAULT_TOLERANCE, audit_adapter
-from gradience_analysis.audit.result import AdapterAudit, ModuleAudit
+from gradience_analysis.audit.measuring import audit_adapter
+from gradience_analysis.audit.module import ModuleAudit
+from gradience_analysis.audit.result import DEFAULT_TOLERANCE, AdapterAudit
 from gradience_analysis.errors import GradienceError
 from gradience_analysis.policy import Policy
 from gradience_schema import SCHEMA_ID

@@ -12,8 +12,9 @@ from itertools import pairwise
 from typing import Any, TypeAlias, cast
 
 from gradience_analysis.audit.peft_dir import LoraAuditResult
-from gradience_analysis.audit.ranks import DEFAULT_POLICY, RankSuggestion, known_policy
+from gradience_analysis.audit.ranks import DEFAULT_POLICY, known_policy
 from gradience_analysis.audit.result import AdapterAudit
+from gradience_analysis.audit.suggestion import RankSuggestion
 from gradience_analysis.errors import GradienceError
 from gradience_analysis.linalg import ALLOWED_RANKS, round_up_rank
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradience_analysis.adapters.opened import OpenedAdapter
 from gradience_analysis.adapters.strict_json import shown
-from gradience_analysis.audit.result import ModuleAudit
+from gradience_analysis.audit.module import ModuleAudit
 from gradience_analysis.diagnostics.adapter_dominance import changes_base
 from gradience_analysis.model import plural
 

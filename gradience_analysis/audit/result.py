@@ -2,171 +2,41 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradience_analysis.adapters.factors import Layout, LeftOut
-from gradience_analysis.audit.naming import ModuleType
-from gradience_analysis.audit.ranks import DEFAULT_POLICY, RankSuggestion, applied, global_rank, known_policy
-from gradience_analysis.linalg import round_up_rank
-from gradience_analysis.linalg.spectrum import FloatArray
+from gradience_analysis.audit.coverage import Coverage
+from gradience_analysis.audit.frames import audit_html, modules_frame
+from gradience_analysis.audit.module import ModuleAudit
+from gradience_analysis.audit.ranks import DEFAULT_POLICY, known_policy
+from gradience_analysis.audit.suggestion import RankSuggestion, suggest
+from gradience_analysis.audit.summary import summary_of
 from gradience_analysis.model import Finding, Measurement
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gradience_analysis.base_weights import BaseNorm
+DEFAULT_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class ModuleAudit:
-    """One adapted matrix: delta_w = scaling · lora_B @ lora_A, with singular values sigma_1 >= sigma_2 >= ...
-
-    Norms are NaN where the scaling is not known; what does not depend on it (ranks, utilization) stands all the same.
+class BaseRequest:
+    """The base model that updates are held against.
 
     Attributes:
-        name: The module, without `base_model.model.`; of an expert, with its number in brackets.
-        adapter: The adapter's name, where its keys have one.
-        layout: How its factors are stored.
-        module_type: attn, mlp or other.
-        layer: Number of its layer; None where its name has none.
-        r: Rank, from the shapes of the factors.
-        alpha: lora_alpha that applies to it; None where the config does not say.
-        scaling: Factor of the product; None where it is not known.
-        shape: (out, in) of delta_w; a convolution's is (out, in · kernel).
-        params: Elements of its factors.
-        sigma: Singular values of delta_w, descending, r of them; without the scaling where that is not known.
-        spectral_norm: sigma_1.
-        frobenius_norm: sqrt(sum sigma²).
-        stable_rank: sum sigma² / sigma_1², in [1, r]; NaN for delta_w = 0.
-        utilization: stable_rank / r, in (0, 1].
-        effective_rank: exp(entropy of sigma / sum sigma), in [1, r] (Roy & Vetterli 2007).
-        energy_ranks: Share (0.90, 0.95, 0.99) → fewest values that hold it of sum sigma²; 0 only for delta_w = 0.
-        ranks: Policy → the rank that it finds, 1 to r.
-        dora: Whether a magnitude vector scales the rows of W + delta_w besides, so that the factors are not all.
-        true_spectral_norm, true_frobenius_norm: For DoRA with the base given, the norms of the whole change of the
-            weight, diag(m / row norms of W + delta_w) (W + delta_w) - W; else None.
-        base: Norms of the base weight; None where there are none.
-        base_reason: Why there are none; empty when there are, or when no base was given.
+        path: Folder or file of safetensors.
+        cache: File that keeps its norms; None for none.
+        tolerance: Relative tolerance of its spectral norms.
+        progress: Called with (tensors done, tensors in all).
     """
 
-    name: str
-    adapter: str
-    layout: Layout
-    module_type: ModuleType
-    layer: int | None
-    r: int
-    alpha: float | None
-    scaling: float | None
-    shape: tuple[int, int]
-    params: int
-    sigma: FloatArray = field(repr=False)
-    spectral_norm: float
-    frobenius_norm: float
-    stable_rank: float
-    utilization: float
-    effective_rank: float
-    energy_ranks: Mapping[float, int]
-    ranks: Mapping[str, int]
-    dora: bool = False
-    true_spectral_norm: float | None = None
-    true_frobenius_norm: float | None = None
-    base: BaseNorm | None = None
-    base_reason: str = ""
-
-    @property
-    def energy(self) -> float:
-        """‖delta_w‖_F², by which layers are compared."""
-        return self.frobenius_norm * self.frobenius_norm  # a power would raise where this is infinite
-
-    @property
-    def udr(self) -> float | None:
-        """Update dominance ratio: sigma_1 over the spectral norm of the base weight; for DoRA, of the whole change.
-
-        None where the base's norm, or the scaling, is not known; infinite over a base of zeros.
-        """
-        whole = self.true_spectral_norm if self.dora else self.spectral_norm
-        return _ratio(whole, None if self.base is None else self.base.spectral)
-
-    @property
-    def udr_f(self) -> float | None:
-        """The same with Frobenius norms."""
-        whole = self.true_frobenius_norm if self.dora else self.frobenius_norm
-        return _ratio(whole, None if self.base is None else self.base.frobenius)
-
-    @property
-    def sdi(self) -> float | None:
-        """log10(UDR): spectral dominance index; None without a UDR or for delta_w = 0."""
-        udr = self.udr
-        return math.log10(udr) if udr else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, with every key always present; what is undefined or not known is null."""
-        return {
-            "name": self.name,
-            "adapter": self.adapter,
-            "layout": str(self.layout),
-            "module_type": self.module_type,
-            "layer": self.layer,
-            "r": self.r,
-            "alpha": self.alpha,
-            "scaling": self.scaling,
-            "shape": list(self.shape),
-            "params": self.params,
-            "spectral_norm": _finite(self.spectral_norm),
-            "frobenius_norm": _finite(self.frobenius_norm),
-            "stable_rank": _finite(self.stable_rank),
-            "utilization": _finite(self.utilization),
-            "effective_rank": _finite(self.effective_rank),
-            **{f"energy_rank_{round(share * 100)}": rank for share, rank in self.energy_ranks.items()},
-            "ranks": dict(self.ranks),
-            "dora": self.dora,
-            "true_spectral_norm": self.true_spectral_norm,
-            "true_frobenius_norm": self.true_frobenius_norm,
-            "base_spectral_norm": None if self.base is None else self.base.spectral,
-            "base_frobenius_norm": None if self.base is None else self.base.frobenius,
-            "base_quantization": None if self.base is None else self.base.quantization or None,
-            "base_reason": self.base_reason or None,
-            "udr": _finite(self.udr),
-            "udr_f": _finite(self.udr_f),
-            "sdi": self.sdi,
-        }
-
-
-def _ratio(update: float | None, base: float | None) -> float | None:
-    if update is None or base is None or math.isnan(update):
-        return None
-    return update / base if base else math.inf if update else math.nan
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How much of the adapter was audited.
-
-    Attributes:
-        audited: Keys of the adapter that went into a row.
-        lora_keys: Keys that belong to the adapter at all; whole tensors (`modules_to_save`) are none.
-        left_out: Why the others did not.
-        whole_tensors: Names of the whole tensors, which are no factors and are not audited.
-    """
-
-    audited: int
-    lora_keys: int
-    left_out: tuple[LeftOut, ...] = ()
-    whole_tensors: tuple[str, ...] = ()
-
-    @property
-    def share(self) -> float | None:
-        """Audited over LoRA-like keys; None when there are none."""
-        return self.audited / self.lora_keys if self.lora_keys else None
+    path: Path
+    cache: Path | None = None
+    tolerance: float = DEFAULT_TOLERANCE
+    progress: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +91,11 @@ class AdapterAudit:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The totals, under the keys of `lora_audit` metrics (telemetry/v1); see `gradience_analysis.audit.summary`."""
-        from gradience_analysis.audit.summary import summary_of
-
-        return summary_of(self)
+        return summary_of(self.rows, self.coverage, with_base=self.base is not None)
 
     @cached_property
     def modules(self) -> pd.DataFrame:
         """A row a module, in the order of the file; None and undefined values are NaN."""
-        from gradience_analysis.audit.frames import modules_frame
-
         return modules_frame(self.rows)
 
     def suggest_ranks(self, policy: str = DEFAULT_POLICY) -> RankSuggestion:
@@ -244,24 +110,4 @@ class AdapterAudit:
         return suggest(self.rows, known_policy(policy))
 
     def _repr_html_(self) -> str:
-        from gradience_analysis.audit.frames import audit_html
-
-        return audit_html(self)
-
-
-def suggest(rows: Sequence[ModuleAudit], policy: str) -> RankSuggestion:
-    """The ranks that a policy suggests for these modules; without any, 1."""
-    found = [float(row.ranks[policy]) for row in rows]
-    limit = max((row.r for row in rows), default=1)
-    by_module = applied({row.name: round_up_rank(row.ranks[policy], limit=row.r) for row in rows})
-    # A factor's elements are proportional to its rank.
-    saved = sum(row.params - row.params * by_module[row.name] // row.r for row in rows)
-    return RankSuggestion(
-        policy=policy,
-        global_median=global_rank(found, 50, limit),
-        global_90=global_rank(found, 90, limit),
-        by_module=by_module,
-        current={row.name: row.r for row in rows},
-        params_saved=saved,
-        params=sum(row.params for row in rows),
-    )
+        return audit_html(self.name, self.summary)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gradience_analysis.audit.coverage import Coverage
 from gradience_analysis.audit.energy import concentration
+from gradience_analysis.audit.module import ModuleAudit
 from gradience_analysis.audit.naming import MODULE_TYPES
 from gradience_analysis.audit.ranks import DEFAULT_POLICY
-from gradience_analysis.audit.result import ModuleAudit, suggest
+from gradience_analysis.audit.suggestion import suggest
 from gradience_analysis.linalg import percentile
-
-if TYPE_CHECKING:
-    from gradience_analysis.audit.result import AdapterAudit
 
 UDR_MARKS = (0.1, 0.3)
 """Ratios above which modules are counted in `fraction_udr_gt_0_1` and `fraction_udr_gt_0_3`."""
 
 
-def summary_of(audit: AdapterAudit) -> dict[str, Any]:
+def summary_of(rows: Sequence[ModuleAudit], coverage: Coverage, *, with_base: bool) -> dict[str, Any]:
     """Every total, as plain JSON types; what is undefined or was not measured is None.
 
     Means and percentiles (linear interpolation) are over the modules for which the quantity is defined;
@@ -27,7 +26,6 @@ def summary_of(audit: AdapterAudit) -> dict[str, Any]:
     counts in the fractions above a mark, and in no other figure. Keys of the base (`udr_*`, `sdi_*`) are there only
     when a base was given.
     """
-    rows = audit.rows
     suggestion = suggest(rows, DEFAULT_POLICY)
     found: dict[str, Any] = {
         "total_lora_params": sum(row.params for row in rows),
@@ -48,9 +46,8 @@ def summary_of(audit: AdapterAudit) -> dict[str, Any]:
     found |= _spread("delta_frob_norm_scaled", [row.frobenius_norm for row in rows])
     spread = concentration(rows)
     found["energy_concentration"] = None if spread is None else spread.to_dict()
-    coverage = audit.coverage
     found["coverage"] = {"audited": coverage.audited, "lora_keys": coverage.lora_keys, "share": coverage.share}
-    if audit.base is not None:
+    if with_base:
         found |= _against_base(rows)
     return found
 

@@ -14,7 +14,7 @@ from gradience_analysis.adapters.config import AdapterConfig
 from gradience_analysis.adapters.keys import Role, classify
 from gradience_analysis.adapters.strict_json import shown
 from gradience_analysis.adapters.writing import NewTensor, encode_array
-from gradience_analysis.audit.ranks import pattern_of
+from gradience_analysis.audit.suggestion import pattern_of
 from gradience_analysis.compression.layers import Layer, groups_of
 from gradience_analysis.compression.originals import AdapterTensors, Array, join
 from gradience_analysis.compression.plan import PlannedLayer

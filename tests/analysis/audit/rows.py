@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gradience_analysis.adapters.factors import Layout, LoraModule, TensorPlace
+from gradience_analysis.audit import AdapterAudit, Coverage, ModuleAudit
 from gradience_analysis.audit.measuring import module_audit
-from gradience_analysis.audit.result import AdapterAudit, Coverage, ModuleAudit
 from gradience_analysis.audit.spectra import ModuleSpectrum
 
 

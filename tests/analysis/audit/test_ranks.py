@@ -13,18 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradience_analysis.audit import RANK_POLICIES, audit_adapter
-from gradience_analysis.audit.ranks import (
-    DEFAULT_POLICY,
-    SAFE_POLICY,
-    Factors,
-    RankSuggestion,
-    global_rank,
-    known_policy,
-    pattern_of,
-    ranks_by_policy,
-    targets_of,
-)
-from gradience_analysis.audit.result import suggest
+from gradience_analysis.audit.ranks import DEFAULT_POLICY, SAFE_POLICY, Factors, known_policy, ranks_by_policy
+from gradience_analysis.audit.suggestion import RankSuggestion, global_rank, pattern_of, suggest, targets_of
 from gradience_analysis.errors import GradienceError
 from gradience_analysis.linalg import ALLOWED_RANKS
 from tests.analysis.audit.rows import audit, row

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradience_analysis.audit.result import BaseUsed, Coverage, ModuleAudit
+from gradience_analysis.audit import BaseUsed, Coverage, ModuleAudit
 from gradience_analysis.base_weights import BaseNorm
 from gradience_analysis.linalg import ALLOWED_RANKS
 from tests.analysis.audit.rows import audit, row
