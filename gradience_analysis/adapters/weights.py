@@ -25,7 +25,8 @@ class PickledFile:
 
     Attributes:
         name: Its name in the folder.
-        kind: What its first bytes say: `zip archive`, `pickle`, `tar archive`; `not read` for a file that cannot be.
+        kind: What its first bytes say: `zip archive`, `pickle`, `tar archive`; `unknown format` where a file has the
+            name of weights and says none of these; `not read` for a file that cannot be.
     """
 
     name: str
@@ -131,4 +132,6 @@ def _pickled(folder: Path, name: str) -> PickledFile | None:
     except (InputError, OSError):
         return PickledFile(name, "not read")
     kind = next((word for place, magic, word in _MAGIC if head[place : place + len(magic)] == magic), None)
+    if kind is None and path.stem == _MAIN and head:
+        kind = "unknown format"  # the oldest protocols of pickle begin with anything
     return None if kind is None else PickledFile(name, kind)

@@ -86,3 +86,9 @@ def test_folder_that_is_none_is_an_error(tmp_path: Path) -> None:
     """Given no such folder, when searched, then the error names it."""
     with pytest.raises(InputError, match="absent"):
         find_weights(tmp_path / "absent")
+
+
+def test_weights_of_an_old_pickle_are_seen_by_their_name(tmp_path: Path) -> None:
+    """Given adapter_model.bin in a protocol without a mark of its own, when looked for, then it is no missing file."""
+    (found,) = find_weights(fill(tmp_path, "adapter_model.bin", data=b"(dp0\nVx\np1\nF1\ns.")).pickled
+    assert found.kind == "unknown format"
