@@ -170,7 +170,12 @@ class Inventory:
     @property
     def audited_keys(self) -> int:
         """Number of keys that the modules are made of."""
-        return len({(module.a.file, key) for module in self.modules for key in module.keys})
+        return count_keys(self.modules)
+
+
+def count_keys(modules: Iterable[LoraModule]) -> int:
+    """Number of keys that these modules are made of; experts share theirs."""
+    return len({(module.a.file, key) for module in modules for key in module.keys})
 
 
 def take_inventory(tensors: Sequence[HeldTensor], config: AdapterConfig | None, fault: str = "") -> Inventory:

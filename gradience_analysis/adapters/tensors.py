@@ -143,23 +143,6 @@ class SafetensorsFile:
                 place += raw.size
         return out.reshape(entry.shape)
 
-    def pieces(self, name: str, precision: Precision = "float64") -> Iterator[NDArray[np.floating[Any]]]:
-        """The elements of a tensor in order, decoded, in flat arrays of at most 4 MiB of the file each.
-
-        The pages of a piece are given back to the system once it has been used.
-
-        Raises:
-            KeyError: There is no tensor of that name.
-            TensorDtypeError: Its format is not decoded here.
-        """
-        import numpy as np
-
-        entry = self.header.tensors[name]
-        for raw in self._raw_pieces(entry):
-            with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
-                piece = _decode(raw, entry.dtype).astype(precision)
-            yield piece
-
     def extremes(self, name: str) -> TensorExtremes:
         """How many elements are not finite, and the largest magnitude of the others.
 

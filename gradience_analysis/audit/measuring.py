@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradience_analysis.adapter_check import ADAPTER_CHECKS, read_adapter
-from gradience_analysis.adapters.factors import LoraModule
+from gradience_analysis.adapters.factors import LoraModule, count_keys
 from gradience_analysis.adapters.opened import OpenedAdapter, open_adapter
 from gradience_analysis.adapters.shards import SUFFIX
 from gradience_analysis.audit.coverage import Coverage
@@ -102,14 +102,13 @@ def _dominance(opened: OpenedAdapter, found: Spectra, request: BaseRequest | Non
 def _laid_out(path: Path, opened: OpenedAdapter, found: Spectra, held: Dominance | None) -> AdapterAudit:
     rows = tuple(module_audit(one, held) for one in found.modules)
     inventory = opened.inventory
-    audited = {(one.module.a.file, key) for one in found.modules for key in one.module.keys}
     config = opened.config
     return AdapterAudit(
         path=path,
         name=opened.name,
         rows=rows,
         coverage=Coverage(
-            audited=len(audited),
+            audited=count_keys(one.module for one in found.modules),
             lora_keys=inventory.lora_keys,
             left_out=(*inventory.left_out, *found.left_out),
             whole_tensors=inventory.whole_tensors,
