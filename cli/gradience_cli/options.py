@@ -25,6 +25,11 @@ GapThreshold = Annotated[
 PolicyFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Thresholds to judge by, in place of the shipped ones.")
 ]
+FailOn = Annotated[
+    str | None,
+    typer.Option(metavar="error|warning", help="Exit 1 when there are findings of this severity or worse. [error]"),
+]
+Format = Annotated[str, typer.Option("--format", help="text, json, md or html.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file in place of stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stdout, only the exit code.")]
 

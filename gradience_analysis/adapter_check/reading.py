@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,11 +21,10 @@ from gradience_analysis.adapters import (
     read_adapter_config,
 )
 from gradience_analysis.adapters.config import CONFIG_NAMES, config_in
-from gradience_analysis.adapters.opening import open_plain
+from gradience_analysis.adapters.opening import sha256_of
 from gradience_analysis.errors import InputError
 from gradience_analysis.sources.opening import is_folder
 
-_PIECE = 1 << 20
 _DIGEST_LENGTH = 64
 
 
@@ -144,16 +142,10 @@ def _digest(folder: Path, name: str, recorded: str) -> DigestFact:
         return DigestFact(name, wanted, None, "is not a name inside the folder")
     if len(wanted) != _DIGEST_LENGTH or set(wanted) - set("0123456789abcdef"):
         return DigestFact(name, wanted, None, "has no SHA-256 on record")
-    digest = hashlib.sha256()
     try:
-        with open_plain(path) as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
+        return DigestFact(name, wanted, sha256_of(path))
     except InputError as error:
         return DigestFact(name, wanted, None, _without_path(error, path))
-    except OSError as error:
-        return DigestFact(name, wanted, None, f"cannot be read: {error.strerror}")
-    return DigestFact(name, wanted, digest.hexdigest())
 
 
 def _without_path(error: InputError, path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import IO
 
 from gradience_analysis.errors import InputError
 
+_PIECE = 1 << 20
 _REMEDY = "Give a folder with regular files, as save_pretrained writes it."
 
 
@@ -46,6 +47,25 @@ def read_bounded(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise InputError(str(path), f"is larger than {limit:,} bytes.", "A file of this name is small; look into it.")
     return data
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a regular file, in lower-case hex.
+
+    Raises:
+        InputError: It cannot be opened or read.
+    """
+    # Not at the top: checking a configuration reads files and hashes none.
+    import hashlib
+
+    digest = hashlib.sha256()
+    with open_plain(path) as file:
+        try:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+        except OSError as error:
+            raise unreadable(path, error) from error
+    return digest.hexdigest()
 
 
 def unreadable(path: Path, error: OSError | ValueError) -> InputError:

@@ -12,11 +12,10 @@ from typing import Any
 from gradience_analysis.audit.measuring import audit_adapter
 from gradience_analysis.audit.module import ModuleAudit
 from gradience_analysis.audit.result import DEFAULT_TOLERANCE, AdapterAudit
+from gradience_analysis.diagnostics.audit_record import KIND
 from gradience_analysis.errors import GradienceError
 from gradience_analysis.policy import Policy
 from gradience_schema import SCHEMA_ID
-
-KIND = "lora_audit"
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ SAFE_POLICY = "energy@0.99"
 
 
 ENERGY_SHARES = (0.90, 0.95, 0.99)
-_SHARE = re.compile(r"energy@(0?\.\d{1,12})")
+_ENERGY = re.compile(r"energy@(0?\.\d{1,12}|1(?:\.0*)?)")
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,12 @@ def ranks_by_policy(of: Factors) -> dict[str, int]:
     return {name: rank_by(rule, of) for name, rule in RANK_POLICIES.items()}
 
 
+def energy_share(name: str) -> float | None:
+    """The share in `energy@SHARE`, above 0 and at most 1; None of any other name."""
+    found = _ENERGY.fullmatch(name)
+    return float(found[1]) or None if found else None
+
+
 def known_policy(name: str) -> str:
     """The rule of that name.
 
@@ -115,8 +121,8 @@ def known_policy(name: str) -> str:
     """
     if name in RANK_POLICIES:
         return name
-    share = _SHARE.fullmatch(name)
-    if share and float(share[1]) in ENERGY_SHARES:
-        return f"energy@{float(share[1]):.2f}"  # energy@0.9 is energy@0.90
+    share = energy_share(name)
+    if share is not None and share in ENERGY_SHARES:
+        return f"energy@{share:.2f}"  # energy@0.9 is energy@0.90
     near = did_you_mean(name, RANK_POLICIES)
     raise GradienceError(f"There is no rank policy {name!r}. {near}".strip(), f"Policies: {', '.join(RANK_POLICIES)}.")

@@ -40,7 +40,7 @@ class RankSuggestion:
     @property
     def default_r(self) -> int:
         """The rank that most targets of PEFT are suggested; of several such, the largest; 1 without any."""
-        return _commonest(targets_of(self.by_module))
+        return commonest_rank(targets_of(self.by_module).values())
 
     @property
     def rank_pattern(self) -> dict[str, int]:
@@ -49,7 +49,7 @@ class RankSuggestion:
         Each key is anchored and escaped, so that PEFT applies it to that module and no other.
         """
         targets = targets_of(self.by_module)
-        default = _commonest(targets)
+        default = commonest_rank(targets.values())
         return {pattern: rank for pattern, rank in targets.items() if rank != default}
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,8 +111,9 @@ def _plain(name: str) -> str:
     return re.sub(r"\[[0-9]+\]$", "", name)
 
 
-def _commonest(targets: Mapping[str, int]) -> int:
-    counts = Counter(targets.values())
+def commonest_rank(ranks: Iterable[int]) -> int:
+    """The rank that most have; of several such, the largest; 1 without any."""
+    counts = Counter(ranks)
     return max(counts, key=lambda rank: (counts[rank], rank), default=1)
 
 

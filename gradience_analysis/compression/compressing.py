@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,11 @@ from pathlib import Path
 from gradience_analysis.adapters.config import CONFIG_NAME, AdapterConfig
 from gradience_analysis.adapters.dtypes import BITS
 from gradience_analysis.adapters.opened import OpenedAdapter, open_adapter
-from gradience_analysis.adapters.opening import open_plain, unreadable
+from gradience_analysis.adapters.opening import sha256_of
+from gradience_analysis.adapters.shards import names_in
 from gradience_analysis.adapters.writing import write_safetensors
-from gradience_analysis.compression.folded import DTYPES, SAME, Written, fold, mode_of, new_config, remakes_factors
+from gradience_analysis.audit.suggestion import commonest_rank
+from gradience_analysis.compression.folded import DTYPES, SAME, Written, fold, new_config, remakes_factors
 from gradience_analysis.compression.folder import new_folder, refuse_place, write_text
 from gradience_analysis.compression.layers import has_separate_experts, layers_of
 from gradience_analysis.compression.originals import AdapterTensors
@@ -27,7 +28,6 @@ from gradience_analysis.model import plural
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 PROOF_NAME = "gradience_compression.json"
-_PIECE = 1 << 20
 _NOTICEABLE = 1e-4
 """Relative error from rounding that is worth a remark: above that of single precision, below that of half."""
 
@@ -96,7 +96,7 @@ def _write(
             r=config["r"],
             bytes_after=_bytes(written),
             remarks=(*result.remarks, *_of_rounding(layers)),
-            sha256_written={name: _sha256(folder / name) for name in (CONFIG_NAME, WEIGHTS_NAME)},
+            sha256_written={name: sha256_of(folder / name) for name in (CONFIG_NAME, WEIGHTS_NAME)},
         )
         write_text(folder / PROOF_NAME, json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
     return result
@@ -126,10 +126,10 @@ def _result(  # noqa: PLR0917 - what was read, and what was asked for
         bytes_before=before,
         bytes_after=before - _saved(tensors, planned, dtype),
         whole_tensors=opened.inventory.whole_tensors,
-        sha256={file.name: _sha256(file) for file in read},
+        sha256={file.name: sha256_of(file) for file in read},
         sha256_written={},
         not_copied=_others(opened, {file.name for file in read}),
-        r=mode_of(one.rank for one in planned),
+        r=commonest_rank(one.rank for one in planned),
         remarks=tuple(_remarks(config, planned)),
     )
 
@@ -179,7 +179,7 @@ def _remarks(config: AdapterConfig, planned: Sequence[PlannedLayer]) -> list[str
         )
         if has_separate_experts([one.layer for one in planned]):
             found.append("transformers 5 fuses the experts of some models at loading, which takes one rank for all.")
-    r = mode_of(one.rank for one in planned)
+    r = commonest_rank(one.rank for one in planned)
     if any(one.rank != r and one.layer.first.parameters for one in planned):
         found.append(
             "PEFT warns at loading that the patterns of parameters match no module; it applies them all the same."
@@ -208,22 +208,7 @@ def _config(opened: OpenedAdapter) -> AdapterConfig:
 
 def _others(opened: OpenedAdapter, read: set[str]) -> tuple[str, ...]:
     """Names in the adapter's folder that are neither read nor written."""
-    try:
-        names = sorted(path.name for path in opened.folder.iterdir())
-    except OSError as error:
-        raise unreadable(opened.folder, error) from error
-    return tuple(name for name in names if name not in read)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with open_plain(path) as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return digest.hexdigest()
+    return tuple(name for name in names_in(opened.folder) if name not in read)
 
 
 def _size(dtype: str, elements: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from gradience_analysis.adapters.config import AdapterConfig
 from gradience_analysis.adapters.keys import Role, classify
 from gradience_analysis.adapters.strict_json import shown
 from gradience_analysis.adapters.writing import NewTensor, encode_array
-from gradience_analysis.audit.suggestion import pattern_of
+from gradience_analysis.audit.suggestion import commonest_rank, pattern_of
 from gradience_analysis.compression.layers import Layer, groups_of
 from gradience_analysis.compression.originals import AdapterTensors, Array, join
 from gradience_analysis.compression.plan import PlannedLayer
@@ -103,7 +102,7 @@ def new_config(
     `r` is the commonest rank (of several such, the largest), and `lora_alpha` the same, so that whoever overlooks the
     patterns still scales by 1. A pattern names one module and no other.
     """
-    mode = mode_of(one.rank for one in layers.values())
+    mode = commonest_rank(one.rank for one in layers.values())
     rank_pattern: dict[str, int] = {}
     alpha_pattern: dict[str, int | float] = {}
     for one in planned:
@@ -124,12 +123,6 @@ def new_config(
     if remakes_factors(config):
         found["init_lora_weights"] = True
     return found
-
-
-def mode_of(ranks: Iterable[int]) -> int:
-    """The commonest rank; of several such, the largest."""
-    counts = Counter(ranks)
-    return max(counts, key=lambda rank: (counts[rank], rank))
 
 
 def remakes_factors(config: AdapterConfig) -> bool:

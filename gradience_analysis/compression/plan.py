@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gradience_analysis.audit.ranks import RANK_POLICIES, SAFE_POLICY, energy_policy, known_policy, rank_by
+from gradience_analysis.audit.ranks import (
+    RANK_POLICIES,
+    SAFE_POLICY,
+    energy_policy,
+    energy_share,
+    known_policy,
+    rank_by,
+)
 from gradience_analysis.compression.layers import Layer, groups_of
 from gradience_analysis.compression.truncating import Measured
 from gradience_analysis.errors import GradienceError
 
 Choice: TypeAlias = Callable[[Layer, Sequence[Measured]], int]
 
-_ENERGY = re.compile(r"energy@(0?\.\d{1,12}|1(?:\.0*)?)")
 ALREADY = "no lower rank is wanted"
 
 
@@ -83,11 +88,8 @@ def policy_rule(name: str = SAFE_POLICY) -> RankRule:
     Raises:
         GradienceError: There is no such policy.
     """
-    share = _ENERGY.fullmatch(name)
-    if share is not None and float(share[1]) > 0:
-        find = energy_policy(float(share[1]))
-    else:
-        find = RANK_POLICIES[known_policy(name)]
+    share = energy_share(name)
+    find = RANK_POLICIES[known_policy(name)] if share is None else energy_policy(share)
 
     def choose(layer: Layer, measured: Sequence[Measured]) -> int:
         del layer

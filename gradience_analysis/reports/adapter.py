@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from gradience_analysis.diagnostics.audit_record import KIND
 from gradience_analysis.model import Event, Field, Fields, Run, Section, Table, as_number
 from gradience_analysis.reports.format import count, number
 
-KIND = "lora_audit"
 _RANKS = {
     "stable_rank_mean": "stable rank {} (mean)",
     "effective_rank_mean": "effective rank {} (mean)",

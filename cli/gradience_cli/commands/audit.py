@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradience_cli.exits import CLEAN, INCONCLUSIVE
-from gradience_cli.options import Json, Output, PolicyFile, Quiet, exit_code
+from gradience_cli.options import FailOn, Format, Json, Output, PolicyFile, Quiet, exit_code
 
 if TYPE_CHECKING:
     from gradience_analysis.reports.audit_view import AuditView
@@ -61,14 +61,9 @@ Append = Annotated[
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Read pickled weights, in a process with limits of its own.")
 ]
-FailOn = Annotated[
-    str | None,
-    typer.Option(metavar="error|warning", help="Exit 1 when there are findings of this severity or worse. [error]"),
-]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Add evidence, every key left out, every measurement without a value.")
 ]
-Format = Annotated[str, typer.Option("--format", help="text, json, md or html.")]
 
 
 def register(app: typer.Typer) -> None:

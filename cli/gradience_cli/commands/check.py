@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gradience_cli.exits import INCONCLUSIVE
-from gradience_cli.options import Json, Output, PolicyFile, Quiet, exit_code
+from gradience_cli.options import FailOn, Format, Json, Output, PolicyFile, Quiet, exit_code
 
 if TYPE_CHECKING:
     from gradience_analysis.model import Report
@@ -68,14 +68,9 @@ OutputDir = Annotated[
     typer.Option(metavar="DIR", help="Where the run is to write: probe permissions, disk and locks. Implies --env."),
 ]
 ResumeFrom = Annotated[Path | None, typer.Option(metavar="DIR", help="Checkpoint to resume from: is it complete?")]
-FailOn = Annotated[
-    str | None,
-    typer.Option(metavar="error|warning", help="Exit 1 when there are findings of this severity or worse. [error]"),
-]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Add evidence, every setting with its source, every measurement.")
 ]
-Format = Annotated[str, typer.Option("--format", help="text, json, md or html.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradience_cli.exits import CLEAN
-from gradience_cli.options import Json, Output, Quiet
+from gradience_cli.options import Format, Json, Output, Quiet
 
 if TYPE_CHECKING:
     from gradience_analysis.compression import RankRule
@@ -45,7 +45,7 @@ def compress(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="List every module, not only those that lose most.")
     ] = False,
-    fmt: Annotated[str, typer.Option("--format", help="text, json, md or html.")] = "text",
+    fmt: Format = "text",
     json: Json = False,
     output: Output = None,
     quiet: Quiet = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gradience_cli.exits import USAGE
-from gradience_cli.options import GapThreshold, Json, Output, PolicyFile, Quiet, Runs, Verbose, exit_code
+from gradience_cli.options import Format, GapThreshold, Json, Output, PolicyFile, Quiet, Runs, Verbose, exit_code
 
 if TYPE_CHECKING:
     from gradience_analysis.model import Report
@@ -27,7 +27,7 @@ def monitor(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Stay with one run while it is written, until its run_end.")
     ] = False,
-    fmt: Annotated[str, typer.Option("--format", help="text, json, md or html.")] = "text",
+    fmt: Format = "text",
     json: Json = False,
     verbose: Verbose = False,
     gap_threshold: GapThreshold = None,
