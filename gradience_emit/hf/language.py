@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gradience_emit.hf.model import active_adapter, base_model
+from gradience_emit.model import active_adapter, base_model
 
 __all__ = ["loss_is_plain_cross_entropy"]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gradience_emit import origin
-from gradience_emit.hf.model import base_model
+from gradience_emit.model import base_model
 
 __all__ = ["git_sha", "run_meta"]
 

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar, cast
 
 from gradience_emit.boundary import attempt
 from gradience_emit.hf.config import GradienceCallbackConfig
-from gradience_emit.hf.lora import snapshot_lora
-from gradience_emit.hf.model import active_adapter, base_model, count_parameters, unwrapped
+from gradience_emit.lora import snapshot_lora
+from gradience_emit.model import active_adapter, base_model, count_parameters, unwrapped
 from gradience_schema import ConfigSnapshot, LoraSnapshot, OptimizerSnapshot, TaskProfile, TrainingSnapshot
 
 __all__ = ["RunSources", "schedule", "snapshot_config"]

@@ -19,8 +19,8 @@ from transformers import BitsAndBytesConfig, LlamaForCausalLM, Trainer
 from gradience_emit.hf import GradienceCallback
 from gradience_emit.hf import meta as hf_meta
 from gradience_emit.hf.language import loss_is_plain_cross_entropy
-from gradience_emit.hf.lora import snapshot_lora
-from gradience_emit.hf.model import base_model, count_parameters, unwrapped
+from gradience_emit.lora import snapshot_lora
+from gradience_emit.model import base_model, count_parameters, unwrapped
 from gradience_schema import LoraSnapshot
 from tests.emit.hf import tiny
 

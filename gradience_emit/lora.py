@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, Final
 
-from gradience_emit.hf.model import active_adapter, count_parameters, unwrapped
+from gradience_emit.model import active_adapter, count_parameters, unwrapped
 from gradience_schema import LoraSnapshot
 
 __all__ = ["snapshot_lora"]
