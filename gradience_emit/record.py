@@ -144,8 +144,13 @@ def _is_important(event: str, tree: Mapping[str, Any]) -> bool:
     return (
         event in {"run_start", "run_end"}
         or (event == "alert" and tree.get("severity") in _URGENT_SEVERITIES)
-        or (event == "metrics" and tree.get("kind") == "guard")
+        or (event == "metrics" and tree.get("kind") == "guard" and not _is_snapshot(tree.get("metrics")))
     )
+
+
+def _is_snapshot(metrics: object) -> bool:
+    """Whether the guard's record is of a snapshot: routine, and no reason to wait for the disk."""
+    return isinstance(metrics, dict) and cast("dict[str, Any]", metrics).get("action") == "snapshot"
 
 
 def _step(step: object) -> int | None:

@@ -195,6 +195,7 @@ def test_when_data_is_put_on_the_disk(tmp_path: Path, disk: Disk) -> None:
         (True, lambda: writer.alert(severity="error", code="C", message="m")),
         (True, lambda: writer.alert(severity="critical", code="C", message="m")),
         (True, lambda: writer.metrics(1, kind="guard", metrics={"action": "rollback"})),
+        (False, lambda: writer.metrics(1, kind="guard", metrics={"action": "snapshot"})),
         (False, lambda: writer.eval(1, split="val", metrics={})),
         (False, lambda: writer.train_step(2, text="x" * 600_000)),
         (True, lambda: writer.train_step(3, text="x" * 600_000)),
