@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradience_emit.hf.callback import GradienceCallback
-    from gradience_emit.hf.config import GradienceCallbackConfig, GuardNotAvailableError
+    from gradience_emit.hf.config import GradienceCallbackConfig
+    from gradience_emit.hf.guarding import GuardUnsupportedError
 
-__all__ = ["GradienceCallback", "GradienceCallbackConfig", "GuardNotAvailableError"]
+__all__ = ["GradienceCallback", "GradienceCallbackConfig", "GuardUnsupportedError"]
 
-_HOMES = {"GradienceCallback": "callback", "GradienceCallbackConfig": "config", "GuardNotAvailableError": "config"}
+_HOMES = {"GradienceCallback": "callback", "GradienceCallbackConfig": "config", "GuardUnsupportedError": "guarding"}
 
 
 def __getattr__(name: str) -> Any:

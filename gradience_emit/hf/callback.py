@@ -16,6 +16,7 @@ from gradience_emit.hf.config import GradienceCallbackConfig, build_config
 from gradience_emit.hf.language import loss_is_plain_cross_entropy
 from gradience_emit.hf.rows import Evaluation, read_evaluation
 from gradience_emit.hf.session import Session
+from gradience_emit.hf.watch import Watch
 
 __all__ = ["GradienceCallback"]
 
@@ -27,7 +28,8 @@ class GradienceCallback(TrainerCallback):  # type: ignore[misc] # transformers i
     """Writes ``run.jsonl`` into the trainer's output folder: configuration, steps, evaluations, speed, memory, the end.
 
     Training is never stopped, slowed down or changed by it: the losses and the final weights are those of a run without
-    the callback, bit for bit. Whatever fails in here is counted, logged once and otherwise ignored.
+    the callback, bit for bit. Whatever fails in here is counted, logged once and otherwise ignored. Only with
+    ``enable_guard=True`` (experimental, see docs/guard.md) does it act, and then only on a fault.
 
     In distributed training only rank 0 writes, and what it counts itself (non-finite losses, memory) is its own.
 
@@ -38,7 +40,6 @@ class GradienceCallback(TrainerCallback):  # type: ignore[misc] # transformers i
     Raises:
         TypeError: an unknown keyword; the message names the nearest known one.
         ValueError: an option out of range.
-        GuardNotAvailableError: the guard or the spectral monitor was asked for.
     """
 
     def __init__(self, config: GradienceCallbackConfig | None = None, **keywords: Any) -> None:
@@ -46,6 +47,7 @@ class GradienceCallback(TrainerCallback):  # type: ignore[misc] # transformers i
         self._session = Session(self.config, self)
         self._early_rows: list[tuple[int, dict[str, Any]]] = []
         self._faults = 0
+        self._watch = Watch(self.config, lambda: self._session.journal, self.report_fault)
 
     @property
     def path(self) -> Path | None:
@@ -74,12 +76,21 @@ class GradienceCallback(TrainerCallback):  # type: ignore[misc] # transformers i
         del args, state, control, kwargs
         self._session.attach(at_construction=True)
 
-    @never_raises
     def on_train_begin(self, /, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Open the segment, or go on in the one that an evaluation opened."""
+        """Open the segment, or go on in the one that an evaluation opened; begin guarding, where that is asked for.
+
+        Raises:
+            GuardUnsupportedError: this training cannot be guarded.
+        """
         del control
-        self._session.begin_training(args, state, kwargs)
-        self._write_early_rows()
+        self._begin_recording(args, state, kwargs)
+        self._watch.begin(self._session.trainer, args, state, kwargs)
+
+    @never_raises
+    def on_step_begin(self, /, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A step's batches are fetched, and its first forward pass is about to run."""
+        del args, state, control, kwargs
+        self._watch.step_began()
 
     @never_raises
     def on_substep_end(self, /, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -90,20 +101,32 @@ class GradienceCallback(TrainerCallback):  # type: ignore[misc] # transformers i
 
     @never_raises
     def on_pre_optimizer_step(self, /, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count the step if its loss or its gradients are not finite, without waiting for the device."""
-        del args, state, control
+        """Count a step whose loss or gradients are not finite, without waiting for the device; let the guard decide."""
+        del args
+        self._count_step(kwargs)
+        self._watch.before_update(state, control)
+
+    @never_raises
+    def on_optimizer_step(self, /, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The optimizer's step is done."""
+        del args, state, control, kwargs
+        self._watch.updated()
+
+    @never_raises
+    def _count_step(self, event: dict[str, Any]) -> None:
         journal = self._session.journal
         if journal is not None:
             if not self._session.gradients_are_sharded:
-                journal.probe.saw_gradients(kwargs["optimizer"])
+                journal.probe.saw_gradients(event["optimizer"])
             journal.probe.step_is_complete()
 
     @never_raises
     def on_step_end(self, /, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count a step; every telemetry interval write its speed and the memory."""
-        del args, control, kwargs
+        """Count a step; every telemetry interval write its speed and the memory; let the guard look at the state."""
+        del args, kwargs
         if self._session.journal is not None:
             self._session.journal.step_ended(state)
+        self._watch.step_ended(state, control)
 
     @never_raises
     def on_log(self, /, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -138,7 +161,8 @@ class GradienceCallback(TrainerCallback):  # type: ignore[misc] # transformers i
     def on_train_end(self, /, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the end of the run."""
         del args, kwargs
-        self._session.end_training(state, control)
+        self._watch.end(state)
+        self._session.end_training(state, control, self._watch.stopped_because)
 
     @never_raises
     def train_called(self, /, trainer: Any) -> None:
@@ -148,6 +172,7 @@ class GradienceCallback(TrainerCallback):  # type: ignore[misc] # transformers i
     @never_raises
     def train_failed(self, /, trainer: Any, error: BaseException) -> None:
         """An exception is leaving ``trainer.train``: write the end of the run."""
+        self._watch.end(trainer.state, complete=False)
         self._session.train_failed(trainer, error)
 
     @never_raises
@@ -158,12 +183,14 @@ class GradienceCallback(TrainerCallback):  # type: ignore[misc] # transformers i
     @never_raises
     def batch_trained(self, /, loss: Any) -> None:
         """A micro-batch was trained on."""
+        self._watch.saw_loss(loss)
         if self._session.journal is not None:
             self._session.journal.probe.saw_loss(loss)
 
     @never_raises
     def norm_computed(self, norm: Any) -> None:
         """The trainer computed the gradient norm of a step."""
+        self._watch.saw_norm(norm)
         if self._session.journal is not None:
             self._session.journal.probe.saw_norm(norm)
 
@@ -171,6 +198,11 @@ class GradienceCallback(TrainerCallback):  # type: ignore[misc] # transformers i
     def batch_failed(self, /, error: Exception) -> None:
         """A micro-batch ended in an exception."""
         self._session.batch_failed(error)
+
+    @never_raises
+    def _begin_recording(self, /, args: Any, state: Any, event: dict[str, Any]) -> None:
+        self._session.begin_training(args, state, event)
+        self._write_early_rows()
 
     @never_raises
     def _record_evaluation(self, /, args: Any, state: Any, event: dict[str, Any], default_split: str) -> None:

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from gradience_emit.guard.options import GuardOptions
+from gradience_emit.spelling import GUARD_OPTIONS, guard_options, spelled_out
 from gradience_schema import TaskProfile
 
-__all__ = ["GradienceCallbackConfig", "GuardNotAvailableError", "build_config"]
-
-
-class GuardNotAvailableError(NotImplementedError):
-    """The guard or the spectral monitor was switched on; neither is part of this version.
-
-    Attributes:
-        option: the option that was set.
-    """
-
-    def __init__(self, option: str) -> None:
-        self.option = option
-        super().__init__(
-            f"{option}=True: the guard and the spectral monitor are not part of this version of gradience. "
-            f"Telemetry works without them: leave {option} out."
-        )
+__all__ = ["GradienceCallbackConfig", "build_config"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +27,32 @@ class GradienceCallbackConfig:
         notes: free text for ``run_start``.
         telemetry_allow_text: write strings longer than ``telemetry_max_str_len`` (secrets are replaced in any case).
         telemetry_max_str_len: longest string written as it is, in characters.
-        enable_guard: not part of this version; True raises `GuardNotAvailableError`.
-        guard_snapshot_every: option of the guard, as all ``guard_*`` without effect in this version.
-        guard_ring_size: snapshots kept.
-        guard_grad_threshold: gradient norm that counts as an explosion.
+        enable_guard: experimental: keep snapshots of the training's state, drop updates that would damage it and
+            restore what is damaged. Steps below are optimizer steps. Set it alike on all ranks.
+        guard_mode: ``"act"``, or ``"observe"`` to record what the guard would do and change nothing.
+        guard_snapshot_every: steps from one snapshot to the next.
+        guard_ring_size: snapshots kept, each with the trainable weights and the optimizer's state, on the CPU.
+        guard_grad_threshold: gradient norm that counts as an explosion until ``guard_spike_min_history`` norms are
+            known.
+        guard_spike_deviations: robust standard deviations of the log norm above its median that are a spike.
+        guard_spike_ratio: and how many times the median at least; as many times the largest known norm are a spike too.
+        guard_spike_window: norms that the median is of.
+        guard_spike_min_history: norms needed before the spike rule replaces ``guard_grad_threshold``.
+        guard_on_clipped_spike: what a finite spike leads to while gradients are clipped: ``"warn"`` or ``"skip"``.
+        guard_max_skips: bad steps in a row after which the guard gives up.
         guard_max_rollbacks: rollbacks allowed within ``guard_window_steps``.
-        guard_window_steps: rolling window, in optimizer steps.
-        guard_cooldown_steps: optimizer steps after a rollback in which none follows.
-        guard_steps_back: snapshots to go back.
+        guard_window_steps: rolling window.
+        guard_cooldown_steps: steps after a rollback in which none follows.
+        guard_steps_back: which snapshot is restored: 1 is the newest.
         guard_prune_newer_on_rollback: drop the snapshots after the restored one.
         guard_on_abort: ``"stop"`` training or ``"continue"`` when the guard gives up.
         guard_lr_backoff: factor on the learning rate after a rollback; None leaves it.
-        spectral_enabled: not part of this version; True raises `GuardNotAvailableError`.
-        spectral_interval: optimizer steps between spectral measurements.
+        guard_max_backoffs: how often at most.
+        spectral_enabled: experimental: measure the adapter's singular values during training.
+        spectral_interval: optimizer steps between these measurements.
+        spectral_actions: let the guard act on the risk level: a snapshot at WARNING, a lower learning rate at DANGER,
+            ``spectral_on_instability`` at INSTABILITY. The levels are not calibrated. Needs ``enable_guard``.
+        spectral_on_instability: ``"rollback"`` or ``"halt"``.
         telemetry_interval: optimizer steps between throughput and memory records; 0 writes none.
         train_eval_samples: training examples evaluated at each evaluation, as split ``train``, by the trainer's own
             evaluation; 0 (the default) evaluates none. Each evaluation then costs a forward pass over that many
@@ -65,7 +64,6 @@ class GradienceCallbackConfig:
         run_id: identifier of the run; by default a new one, or that of the run a checkpoint resumes.
 
     Raises:
-        GuardNotAvailableError: the guard or the spectral monitor was switched on.
         ValueError: an option is out of range.
     """
 
@@ -77,9 +75,16 @@ class GradienceCallbackConfig:
     telemetry_allow_text: bool = False
     telemetry_max_str_len: int = 256
     enable_guard: bool = False
+    guard_mode: Literal["act", "observe"] = "act"
     guard_snapshot_every: int = 10
     guard_ring_size: int = 5
     guard_grad_threshold: float = 100.0
+    guard_spike_deviations: float = 8.0
+    guard_spike_ratio: float = 4.0
+    guard_spike_window: int = 64
+    guard_spike_min_history: int = 16
+    guard_on_clipped_spike: Literal["warn", "skip"] = "warn"
+    guard_max_skips: int = 20
     guard_max_rollbacks: int = 3
     guard_window_steps: int = 50
     guard_cooldown_steps: int = 10
@@ -87,8 +92,11 @@ class GradienceCallbackConfig:
     guard_prune_newer_on_rollback: bool = True
     guard_on_abort: Literal["stop", "continue"] = "stop"
     guard_lr_backoff: float | None = None
+    guard_max_backoffs: int = 3
     spectral_enabled: bool = False
     spectral_interval: int = 50
+    spectral_actions: bool = False
+    spectral_on_instability: Literal["rollback", "halt"] = "rollback"
     telemetry_interval: int = 10
     train_eval_samples: int = 0
     train_eval_seed: int = 0
@@ -97,27 +105,32 @@ class GradienceCallbackConfig:
     run_id: str | None = None
 
     def __post_init__(self) -> None:
-        for option in ("enable_guard", "spectral_enabled"):
-            if getattr(self, option):
-                raise GuardNotAvailableError(option)
         if not self.filename or Path(self.filename).name != self.filename:
             raise ValueError(f"filename must be a plain file name, not {self.filename!r}; folders go into output_dir")
-        for option in ("telemetry_interval", "train_eval_samples"):
+        for option, least in (("telemetry_interval", 0), ("train_eval_samples", 0), ("spectral_interval", 1)):
             value = getattr(self, option)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise ValueError(f"{option} must be an integer >= 0, not {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{option} must be an integer >= {least}, not {value!r}")
         if self.task_profile is not None and self.task_profile not in set(TaskProfile):
             raise ValueError(f"task_profile must be one of {', '.join(TaskProfile)}, not {self.task_profile!r}")
         if self.run_id is not None and not self.run_id:
             raise ValueError("run_id must be a non-empty string or None")
+        self._check_guard()
+
+    def guard_options(self) -> GuardOptions:
+        """The options of the guard under their own names."""
+        return guard_options({name: getattr(self, name) for name in GUARD_OPTIONS})
+
+    def _check_guard(self) -> None:
+        self.guard_options()
+        if self.spectral_on_instability not in {"rollback", "halt"}:
+            raise ValueError(
+                f"spectral_on_instability must be 'rollback' or 'halt', not {self.spectral_on_instability!r}"
+            )
+        if self.spectral_actions and not (self.spectral_enabled and self.enable_guard):
+            raise ValueError("spectral_actions needs spectral_enabled and enable_guard: it is the guard that acts")
 
 
-_ALIASES: Final[Mapping[str, str]] = {
-    "out_dir": "output_dir",
-    "guard_enabled": "enable_guard",
-    "guard_snapshot_interval": "guard_snapshot_every",
-    "guard_violation_threshold": "guard_grad_threshold",
-}
 _OPTIONS: Final = frozenset(field.name for field in dataclasses.fields(GradienceCallbackConfig))
 
 
@@ -132,19 +145,7 @@ def build_config(config: GradienceCallbackConfig | None, keywords: Mapping[str, 
         raise TypeError(
             f"config must be a GradienceCallbackConfig, not {type(config).__name__}; options can also be keywords"
         )
-    options: dict[str, Any] = {}
-    for keyword, value in keywords.items():
-        option = _ALIASES.get(keyword, keyword)
-        if option not in _OPTIONS:
-            raise TypeError(f"GradienceCallback has no option {keyword!r}{_suggestion(keyword)}")
-        if option in options:
-            raise TypeError(f"GradienceCallback got {option!r} twice: {keyword!r} is another name of it")
-        options[option] = value
+    options = spelled_out("GradienceCallback", keywords, _OPTIONS)
     if isinstance(options.get("output_dir"), Path):
         options["output_dir"] = str(options["output_dir"])
     return dataclasses.replace(config or GradienceCallbackConfig(), **options)
-
-
-def _suggestion(keyword: str) -> str:
-    near = difflib.get_close_matches(keyword, [*sorted(_OPTIONS), *_ALIASES], n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

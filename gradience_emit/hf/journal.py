@@ -26,12 +26,16 @@ class Journal:
         recording: the segment.
         probe: counts this rank's non-finite losses and gradients.
         train_call: which call of ``trainer.train`` the recorded training belongs to.
+        last_loss: the training loss of the last logged row; None before the first.
+        lr_multiplier: what the guard multiplies the logged learning rate with.
     """
 
     def __init__(self, recording: Recording, args: Any, telemetry_interval: int) -> None:
         self.recording = recording
         self.probe = NonfiniteProbe()
         self.train_call = 0
+        self.last_loss: float | None = None
+        self.lr_multiplier = 1.0
         self._writer = recording.writer
         self._interval = telemetry_interval
         self._clock: StepClock | None = None
@@ -87,14 +91,21 @@ class Journal:
                 metrics["ppl"] = value
         self._writer.eval(step, split=evaluation.split, metrics=metrics, **_beside(evaluation.beside))
 
-    def finish(self, state: Any, control: Any) -> None:
-        """Training is over: as ``ok``, or ``aborted`` when it was stopped before its last step."""
+    def finish(self, state: Any, control: Any, stopped_because: str | None = None) -> None:
+        """Training is over: as ``ok``, or ``aborted`` when it was stopped before its last step.
+
+        Args:
+            state: the trainer's state.
+            control: its control flags.
+            stopped_because: why the guard stopped it; None when it did not.
+        """
         step, planned = state.global_step, state.max_steps
         if self._interval and self._clock is not None and self._clock.unreported_steps:
             self._measure(step, self._clock)
         counts = self._observed(step)
         if control.should_training_stop and step < planned:
-            self._end(step, counts, {"status": "aborted", "reason": f"stopped early at step {step} of {planned}"})
+            who = "stopped early" if stopped_because is None else f"stopped by the guard ({stopped_because})"
+            self._end(step, counts, {"status": "aborted", "reason": f"{who} at step {step} of {planned}"})
         else:
             self._end(step, counts, {"status": "ok"})
 
@@ -114,6 +125,11 @@ class Journal:
         tokens = fields.get("tokens")
         if self._clock is not None and isinstance(tokens, (int, float)):
             self._clock.tokens_seen(tokens)
+        loss = fields.get("loss")
+        if isinstance(loss, (int, float)):
+            self.last_loss = float(loss)
+        if self.lr_multiplier != 1.0:
+            fields["lr_multiplier"] = self.lr_multiplier
         counts = attempt(self.probe.read, lambda _: NonfiniteCounts())
         self._writer.train_step(step, **_keywords({**fields, **counts.fields()}))
         self._alert(step, counts)

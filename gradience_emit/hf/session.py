@@ -98,10 +98,9 @@ class Session:
             getattr(trainer, "is_fsdp_enabled", False) or getattr(trainer, "is_deepspeed_enabled", False)
         )
         journal = self._journal_to_train_in(args, state, event)
-        if journal is None:
-            return
-        journal.begin_training(state, _samples_per_batch(trainer, args, state), self._train_call)
-        if trainer is not None:
+        if journal is not None:
+            journal.begin_training(state, _samples_per_batch(trainer, args, state), self._train_call)
+        if trainer is not None and (journal is not None or self._options.enable_guard):
             self.unhook_steps(trainer)
             StepHook(trainer, self._callback)
             NormHook(trainer.accelerator, self._callback)
@@ -125,10 +124,10 @@ class Session:
         """The run being written; begun now when there is none and this rank writes."""
         return self.journal or self._open(args, state, event)
 
-    def end_training(self, state: Any, control: Any) -> None:
-        """Training ended of itself."""
+    def end_training(self, state: Any, control: Any, stopped_because: str | None = None) -> None:
+        """Training ended of itself, or because the guard stopped it."""
         if self.journal is not None:
-            self.journal.finish(state, control)
+            self.journal.finish(state, control, stopped_because)
         if self.trainer is not None:
             self.unhook_steps(self.trainer)
 

@@ -213,7 +213,8 @@ class StepHook(MethodHook):
 class NormHook(MethodHook):
     """Around ``trainer.accelerator.clip_grad_norm_``: tells the observer the gradient norm it returns.
 
-    The trainer calls it before every optimizer step, whether it clips or not, so the norm need not be taken twice.
+    The trainer calls it before every optimizer step, so the norm need not be taken twice: when it clips, and from
+    transformers 5.3 on also when it does not (with an infinite limit).
     """
 
     method = "clip_grad_norm_"

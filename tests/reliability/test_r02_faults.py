@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,188 @@ def test_a_trainer_with_the_callback_reaches_max_steps(
         assert trainer.state.global_step == 6
         records = oracle.read_strict(output / "run.jsonl")
         assert [record["step"] for record in records if record["event"] == "train_step"] == [1, 2, 3, 4, 5, 6]
+
+
+# What the guard calls while it works: module of `gradience_emit.guard`, then the name in it. A fault in the first group
+# shows in every training, one in the second only where something is undone, one in the third when training is over.
+WATCHING = [
+    "state.TrainingState.start", "state.TrainingState.save", "state.TrainingState.save_sound",
+    "state.TrainingState.size", "state.TrainingState.is_finite", "state.Copies", "state.Layout",
+    "copies.Copies.fill", "copies.Copies.are_finite", "copies._copy_all", "copies.without_tensors",
+    "randomness._device_states", "snapshots.SnapshotRing.prepare", "snapshots.SnapshotRing.keep",
+    "snapshots.SnapshotRing.is_due", "triggers.Triggers.judge", "policy.Policy.decide", "recovery.agree",
+    "recovery.Guard._mark_loss", "recovery.Guard._signals", "record.GuardRecord.began", "record.GuardRecord.noticed",
+    "record.GuardRecord.took_snapshot", "record.GuardRecord.went_on",
+]  # fmt: skip
+UNDOING = [
+    "state.TrainingState.load", "state.TrainingState.restart", "state.TrainingState.drop_gradients",
+    "state.TrainingState.release", "state.TrainingState.scale_lr", "state.with_tensors", "state.in_place",
+    "randomness.RandomState.restore", "snapshots.SnapshotRing.restore", "snapshots.SnapshotRing.drop",
+    "policy.Policy.back_off",
+]  # fmt: skip
+ENDING = ["snapshots.SnapshotRing.clear", "record.GuardRecord.ended"]
+SILENT = {"record.GuardRecord.acted"}
+"""Where the fault is in what would write it down."""
+
+
+class BrokenCall:
+    """A function of the guard that raises from one of its turns on, or at that one alone."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, name: str, first: int, *, once: bool) -> None:
+        self.hits = 0
+        module, _, attribute = name.rpartition(".")
+        owner: Any = importlib.import_module(f"gradience_emit.guard.{module.split('.')[0]}")
+        owner = getattr(owner, module.split(".")[1]) if "." in module else owner
+        real, turn = getattr(owner, attribute), 0
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            nonlocal turn
+            turn += 1
+            if turn == first or (turn > first and not once):
+                self.hits += 1
+                raise ZeroDivisionError(f"in {name}")
+            return real(*arguments, **keywords)
+
+        patch.setattr(owner, attribute, call)
+
+
+def guarded_training(folder: Path, faults: Mapping[int, Any]) -> Any:
+    """Ten guarded steps with something to warn of at the seventh; telemetry in ``folder``."""
+    pytest.importorskip("transformers")
+    from tests.emit.hf import faulty
+
+    torch.set_num_threads(1)
+    options: dict[str, Any] = {"guard_snapshot_every": 3, "guard_lr_backoff": 0.5, "max_grad_norm": 1.0}
+    return faulty.guarded(
+        folder, {7: faulty.explosion, **faults}, rows=faulty.points, model=faulty.Adapter(), **options
+    )
+
+
+@pytest.fixture
+def unguarded_state(tmp_path: Path) -> dict[str, Any]:
+    """Every bit of the same training without the guard."""
+    pytest.importorskip("transformers")
+    from tests.emit.hf import faulty
+
+    torch.set_num_threads(1)
+    options: dict[str, Any] = {"rows": faulty.points, "model": faulty.Adapter(), "max_grad_norm": 1.0}
+    return faulty.state_of(faulty.unguarded(tmp_path / "plain", faults={7: faulty.explosion}, **options))
+
+
+def assert_guard_is_off(records: list[dict[str, Any]], *, silent: bool) -> None:
+    """The run is whole, it says that the guard failed, and the guard did nothing after that."""
+    alerts = [record for record in records if record.get("code") == "GUARD_FAULT"]
+    acts = [r["step"] for r in records if r.get("kind") == "guard" and r["metrics"]["action"] in {"skip", "rollback"}]
+    assert len(alerts) == (0 if silent else 1)
+    assert all(step <= alert["step"] for alert in alerts for step in acts)
+    end = records[-1]
+    assert (end["event"], end["status"], end["global_step"]) == ("run_end", "ok", 10)
+    assert end["telemetry_faults"] >= 1
+
+
+@pytest.mark.hf
+@lengths("turns", [1, 4], range(1, 30))
+@pytest.mark.parametrize("name", WATCHING)
+def test_a_guard_that_fails_while_it_watches_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unguarded_state: dict[str, Any], name: str, turns: Sequence[int]
+) -> None:
+    """Given an exception anywhere in the guard, when there is nothing to undo, then it is the training without it."""
+    from tests.emit.hf import faulty
+
+    for turn, once in itertools.product(turns, (True, False)):
+        folder = tmp_path / f"{turn}-{once}"
+        with monkeypatch.context() as patch:
+            broken = BrokenCall(patch, name, turn, once=once)
+            trainer = guarded_training(folder, {})
+        assert faulty.differences(faulty.state_of(trainer), unguarded_state) == []
+        if broken.hits:
+            said = faulty.summary(folder)
+            at_the_end = once and said["integrity_status"] == "not_checked"  # too late for a decision and its alert
+            assert_guard_is_off(oracle.read_strict(folder / "run.jsonl"), silent=at_the_end)
+            assert said["gave_up"] == "the guard itself failed"
+        assert broken.hits or turn > 1
+
+
+@pytest.mark.hf
+@lengths("turns", [1], range(1, 8))
+@pytest.mark.parametrize("name", [*UNDOING, *SILENT])
+def test_a_guard_that_fails_while_it_undoes_a_fault_lets_training_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, turns: Sequence[int]
+) -> None:
+    """Given NaN and an exception in the guard, when training runs, then it reaches its end, with one warning."""
+    pytest.importorskip("transformers")
+    from tests.emit.hf import faulty
+
+    for turn, once in itertools.product(turns, (True, False)):
+        folder = tmp_path / f"{turn}-{once}"
+        caplog.clear()
+        logging.getLogger("gradience_emit").setLevel(logging.WARNING)
+        with monkeypatch.context() as patch:
+            broken = BrokenCall(patch, name, turn, once=once)
+            trainer = guarded_training(folder, {4: faulty.nan_loss, 6: faulty.nan_weights})
+        assert trainer.state.global_step == 10
+        if broken.hits:
+            assert_guard_is_off(oracle.read_strict(folder / "run.jsonl"), silent=name in SILENT and not once)
+            assert caplog.text.count("reported once") == 1
+            assert faulty.summary(folder)["gave_up"] == "the guard itself failed"
+        assert broken.hits or turn > 1
+
+
+@pytest.mark.hf
+@pytest.mark.parametrize("name", ENDING)
+def test_a_guard_that_fails_at_the_end_leaves_the_run_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unguarded_state: dict[str, Any], name: str
+) -> None:
+    """Given an exception when training is over, when the run is closed, then run_end and summary.json are there."""
+    from tests.emit.hf import faulty
+
+    broken = BrokenCall(monkeypatch, name, 1, once=True)
+    trainer = guarded_training(tmp_path, {})
+    assert broken.hits == 1
+    assert faulty.differences(faulty.state_of(trainer), unguarded_state) == []
+    end = oracle.read_strict(tmp_path / "run.jsonl")[-1]
+    assert (end["event"], end["status"], end["telemetry_faults"]) == ("run_end", "ok", 1)
+    assert faulty.summary(tmp_path)["total_snapshots"] == 4
+
+
+@pytest.mark.hf
+@lengths("numbers", [1, 3, 6], range(1, 30))
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_guard_whose_records_cannot_be_written_guards_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str, numbers: Sequence[int]
+) -> None:
+    """Given a fault of the disk at a write, when the guard acts, then it acts as it would, and no event is lost."""
+    pytest.importorskip("transformers")
+    from tests.emit.hf import faulty
+
+    faults = {4: faulty.nan_loss, 6: faulty.nan_weights}
+    expected = faulty.state_of(guarded_training(tmp_path / "well", faults))
+    writes = len(oracle.read_strict(tmp_path / "well" / "run.jsonl"))
+    for number in (number for number in numbers if number <= writes):
+        call = FaultyCall("_write", fault, number, number)
+        with monkeypatch.context() as patch:
+            patch.setattr(segments, "_write", call)
+            trainer = guarded_training(tmp_path / f"{number}", faults)
+        assert call.hits == 1
+        assert faulty.differences(faulty.state_of(trainer), expected) == []
+        records = oracle.read_strict(tmp_path / f"{number}" / "run.jsonl")
+        assert [act["action"] for act in faulty.acts(tmp_path / f"{number}")] == ["skip", "rollback"]
+        assert [record["status"] for record in records if record["event"] == "run_end"] == ["ok"]
+        assert sorted(record["seq"] for record in records) == list(range(len(records)))
+
+
+@pytest.mark.hf
+def test_a_summary_that_cannot_be_written_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Given a folder in which no summary can be made, when training is over, then the run ends as ever."""
+    pytest.importorskip("transformers")
+    from gradience_emit import summary
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(summary.tempfile, "mkstemp", full)
+    trainer = guarded_training(tmp_path, {})
+    assert trainer.state.global_step == 10
+    end = oracle.read_strict(tmp_path / "run.jsonl")[-1]
+    assert (end["status"], end["telemetry_faults"]) == ("ok", 1)
+    assert not (tmp_path / "summary.json").exists()

@@ -1,4 +1,4 @@
-"""The callback's options: both spellings, their errors, and the guard that this version does not have."""
+"""The callback's options: both spellings, their errors, and those of the guard among them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gradience_emit.hf import GradienceCallback, GradienceCallbackConfig, GuardNotAvailableError
+from gradience_emit.guard import GuardOptions
+from gradience_emit.hf import GradienceCallback, GradienceCallbackConfig
 
 
 def test_the_names_and_defaults_users_know() -> None:
@@ -22,9 +23,16 @@ def test_the_names_and_defaults_users_know() -> None:
         "telemetry_allow_text": False,
         "telemetry_max_str_len": 256,
         "enable_guard": False,
+        "guard_mode": "act",
         "guard_snapshot_every": 10,
         "guard_ring_size": 5,
         "guard_grad_threshold": 100.0,
+        "guard_spike_deviations": 8.0,
+        "guard_spike_ratio": 4.0,
+        "guard_spike_window": 64,
+        "guard_spike_min_history": 16,
+        "guard_on_clipped_spike": "warn",
+        "guard_max_skips": 20,
         "guard_max_rollbacks": 3,
         "guard_window_steps": 50,
         "guard_cooldown_steps": 10,
@@ -32,8 +40,11 @@ def test_the_names_and_defaults_users_know() -> None:
         "guard_prune_newer_on_rollback": True,
         "guard_on_abort": "stop",
         "guard_lr_backoff": None,
+        "guard_max_backoffs": 3,
         "spectral_enabled": False,
         "spectral_interval": 50,
+        "spectral_actions": False,
+        "spectral_on_instability": "rollback",
         "telemetry_interval": 10,
         "train_eval_samples": 0,
         "train_eval_seed": 0,
@@ -77,14 +88,38 @@ def test_keywords_go_over_the_config() -> None:
     assert config.notes == "first"
 
 
-@pytest.mark.parametrize(
-    "keywords", [{"enable_guard": True}, {"guard_enabled": True}, {"spectral_enabled": True}, {"enable_guard": 1}]
-)
-def test_the_guard_is_refused_at_construction(keywords: dict[str, Any]) -> None:
-    """Given the guard or the spectral monitor, when it is switched on, then the error says that telemetry works."""
-    with pytest.raises(GuardNotAvailableError, match="Telemetry works without") as caught:
-        GradienceCallback(**keywords)
-    assert caught.value.option in {"enable_guard", "spectral_enabled"}
+def test_the_guard_gets_every_option_of_the_callback() -> None:
+    """Given a value of its own for each guard option, when they are read, then each arrives under the guard's name."""
+    given: dict[str, Any] = {
+        "mode": "observe",
+        "snapshot_every": 7,
+        "ring_size": 2,
+        "grad_threshold": 50.0,
+        "spike_deviations": 6.0,
+        "spike_ratio": 3.0,
+        "spike_window": 32,
+        "spike_min_history": 8,
+        "on_clipped_spike": "skip",
+        "max_skips": 5,
+        "max_rollbacks": 1,
+        "window_steps": 20,
+        "cooldown_steps": 4,
+        "steps_back": 2,
+        "prune_newer_on_rollback": False,
+        "on_abort": "continue",
+        "lr_backoff": 0.25,
+        "max_backoffs": 1,
+    }
+    callback = GradienceCallback(None, enable_guard=True, **{f"guard_{name}": value for name, value in given.items()})
+    options = callback.config.guard_options()
+    assert options.limits() == given
+    assert set(given) == {field.name for field in dataclasses.fields(GuardOptions)}
+    assert not any(getattr(GuardOptions(), name) == value for name, value in given.items())
+
+
+def test_the_defaults_of_the_guard_are_its_own() -> None:
+    """Given no guard option, when the guard's are read, then they are the defaults of the guard itself."""
+    assert GradienceCallbackConfig(enable_guard=True).guard_options() == GuardOptions()
 
 
 @pytest.mark.parametrize(
@@ -125,6 +160,16 @@ def test_a_config_of_another_type_is_refused() -> None:
         {"train_eval_samples": True},
         {"task_profile": "hard"},
         {"run_id": ""},
+        {"guard_snapshot_every": 0},
+        {"guard_mode": "watch"},
+        {"guard_lr_backoff": 1.5},
+        {"guard_spike_window": 15},
+        {"guard_grad_threshold": float("nan")},
+        {"spectral_interval": 0},
+        {"spectral_on_instability": "stop"},
+        {"spectral_actions": True},
+        {"spectral_actions": True, "enable_guard": True},
+        {"spectral_actions": True, "spectral_enabled": True},
     ],
 )
 def test_nonsense_is_refused_at_construction(options: dict[str, Any]) -> None:

@@ -198,14 +198,16 @@ def test_a_smaller_batch_after_an_out_of_memory_error_continues_the_run(tmp_path
         tmp_path, GradienceCallback(), Hungry(), auto_find_batch_size=True, per_device_train_batch_size=8
     )
     trainer.train()
-    *failed, last = (tiny.events(tmp_path, name) for name in ("run.jsonl", *(f"run.{i}.jsonl" for i in range(1, 5))))
+    segments = len(list(tmp_path.glob("*.jsonl")))
+    names = ["run.jsonl", *(f"run.{index}.jsonl" for index in range(1, segments))]
+    *failed, last = (tiny.events(tmp_path, name) for name in names)
     assert {(f[-1]["status"], f[-1]["reason"]) for f in failed} == {
         ("error", "training was started again before it had finished")
     }
     assert {f[0]["run_id"] for f in failed} == {last[0]["run_id"]}
     sizes = [f[0]["config"]["training"]["extras"]["effective_batch_size"] for f in (*failed, last)]
-    assert sizes == [8, 7, 6, 5, 4]  # the trainer takes a tenth off at each try
-    assert (last[0]["meta"]["segment"], last[-1]["status"]) == (4, "ok")
+    assert sizes in ([8, 7, 6, 5, 4], [8, 4])  # accelerate takes a tenth off; before 1.9 it took the half
+    assert (last[0]["meta"]["segment"], last[-1]["status"]) == (len(failed), "ok")
     assert [r["step"] for r in tiny.of(last, "train_step")] == [1, 2, 3, 4]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -102,16 +103,25 @@ def test_gradients_are_watched_without_the_trainers_norm(tmp_path: Path, monkeyp
     assert records[-1]["status"] == "ok"
 
 
-def test_a_norm_that_was_seen_is_not_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given the trainer's own norm, when steps are watched, then no second one is computed."""
+@pytest.mark.parametrize("clip", [1.0, 0.0])
+def test_a_norm_is_taken_once_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: float) -> None:
+    """Given a trainer that takes the norm, or none (an old one that does not clip), when watched, then one is taken."""
+    taken: list[str] = []
+    by_trainer, by_probe = Accelerator.clip_grad_norm_, hf_probe.torch.nn.utils.get_total_norm
 
-    def never(*_args: Any) -> Any:
-        raise AssertionError
+    def trainers(*args: Any, **kwargs: Any) -> Any:
+        taken.append("trainer")
+        return by_trainer(*args, **kwargs)
 
-    monkeypatch.setattr(hf_probe.torch.nn.utils, "get_total_norm", never)
-    for clip in (1.0, 0.0):
-        records = tiny.record(tmp_path / str(clip), max_grad_norm=clip)
-        assert [s["nonfinite_grad_steps"] for s in tiny.of(records, "train_step")] == [0, 0, 0, 0]
+    def probes(*args: Any, **kwargs: Any) -> Any:
+        taken.append("probe")
+        return by_probe(*args, **kwargs)
+
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", trainers)
+    monkeypatch.setattr(hf_probe.torch.nn.utils, "get_total_norm", probes)
+    records = tiny.record(tmp_path, max_grad_norm=clip)
+    assert [s["nonfinite_grad_steps"] for s in tiny.of(records, "train_step")] == [0, 0, 0, 0]
+    assert taken in (["trainer"] * 4, *([["probe"] * 4] if clip == 0.0 else []))
 
 
 def test_what_was_not_observed_is_absent() -> None:

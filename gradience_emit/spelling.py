@@ -1,0 +1,62 @@
+"""Options given as keywords: their second spellings, and a message for one that does not exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from gradience_emit.guard.options import GuardOptions
+
+__all__ = ["ALIASES", "GUARD_OPTIONS", "guard_options", "spelled_out"]
+
+ALIASES: Final[Mapping[str, str]] = {
+    "out_dir": "output_dir",
+    "guard_enabled": "enable_guard",
+    "guard_snapshot_interval": "guard_snapshot_every",
+    "guard_violation_threshold": "guard_grad_threshold",
+}
+"""Second spelling → option."""
+GUARD_OPTIONS: Final = tuple(f"guard_{field.name}" for field in dataclasses.fields(GuardOptions))
+"""The options of the guard as users write them."""
+
+
+def spelled_out(
+    owner: str, keywords: Mapping[str, Any], known: Collection[str], aliases: Mapping[str, str] = ALIASES
+) -> dict[str, Any]:
+    """The keywords under the names of their options.
+
+    Args:
+        owner: whose options these are, for the messages.
+        keywords: as the user gave them.
+        known: names of the options.
+        aliases: their second spellings.
+
+    Raises:
+        TypeError: an unknown keyword (the message names the nearest known one), or an option given under both names.
+    """
+    options: dict[str, Any] = {}
+    for keyword, value in keywords.items():
+        option = aliases.get(keyword, keyword)
+        if option not in known:
+            near = difflib.get_close_matches(keyword, [*sorted(known), *aliases], n=1)
+            suggestion = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{owner} has no option {keyword!r}{suggestion}")
+        if option in options:
+            raise TypeError(f"{owner} got {option!r} twice: {keyword!r} is another name of it")
+        options[option] = value
+    return options
+
+
+def guard_options(values: Mapping[str, Any]) -> GuardOptions:
+    """The guard's own options from those of `GUARD_OPTIONS` that are among ``values``.
+
+    Raises:
+        ValueError: one is out of its range; the message names it as users write it.
+    """
+    own = {name.removeprefix("guard_"): values[name] for name in GUARD_OPTIONS if name in values}
+    try:
+        return GuardOptions(**own)
+    except ValueError as error:
+        raise ValueError(f"guard_{error}") from None
