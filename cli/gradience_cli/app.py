@@ -21,6 +21,7 @@ COMMANDS = (
     "runs",
     "ingest",
     "import_",
+    "guard",
     "schema",
     "config",
 )

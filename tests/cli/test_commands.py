@@ -205,7 +205,9 @@ def test_schema_commands_give_the_published_schema(tmp_path: Path) -> None:
 NAMES = [name.rstrip("_") for name in COMMANDS]
 
 
-@pytest.mark.parametrize("command", ["", *NAMES, "schema list", "schema show", "schema export", "config show"])
+@pytest.mark.parametrize(
+    "command", ["", *NAMES, "schema list", "schema show", "schema export", "config show", "guard simulate"]
+)
 def test_help_has_a_sentence_and_an_example(command: str) -> None:
     """Given each command, when asked for help, then it says what it does; the ones that act show an example."""
     result = CliRunner().invoke(build(), [*command.split(), "--help"])
@@ -213,7 +215,9 @@ def test_help_has_a_sentence_and_an_example(command: str) -> None:
     sentence = result.output.split("\n\n")[1].strip()
     assert sentence[0].isupper()
     assert sentence.rstrip().endswith(".")
-    assert command in {"", "schema", "config"} or f"Example: gradience {command}" in " ".join(result.output.split())
+    assert command in {"", "schema", "config", "guard"} or f"Example: gradience {command}" in " ".join(
+        result.output.split()
+    )
 
 
 def test_help_lists_exactly_the_registered_commands() -> None:
