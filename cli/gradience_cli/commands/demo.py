@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,50 +30,57 @@ def demo(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where to write; the next free name when it is taken.")
     ] = Path("gradience-demo"),
-    max_steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Optimizer steps of the fine-tune. Default: 160.")
-    ] = None,
+    max_steps: Annotated[int, typer.Option(min=1, metavar="N", help="Optimizer steps of the fine-tune.")] = 160,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Decides the weights and the data.")] = 42,
-    guard: Annotated[bool, typer.Option(help="Train with the guard on; not part of this version.")] = False,
+    guard: Annotated[bool, typer.Option("--guard", help="Train with the guard on (experimental).")] = False,
     inject_nan: Annotated[
-        bool, typer.Option("--inject-nan", help="Put a NaN into a step, for the guard; not part of this version.")
+        bool, typer.Option("--inject-nan", help="Make the loss of one step NaN; try it with --guard and without.")
     ] = False,
     inject_step: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="The step that --inject-nan spoils.")
+        int | None, typer.Option(min=1, metavar="N", help="The step that --inject-nan spoils. Default: the middle.")
     ] = None,
 ) -> None:
     """Fine-tune a tiny language model with LoRA, record it, and report it: half a minute, nothing downloaded."""
     from gradience_analysis.policy import load_policy
     from gradience_analysis.reports.monitor import monitor_report
     from gradience_analysis.telemetry.assemble import load_run
+    from gradience_cli.demo_outcome import outcome_report
     from gradience_cli.output import emit, write
 
-    _refuse_what_needs_the_guard(guard=guard, inject_nan=inject_nan, inject_step=inject_step)
+    nan_at = _step_to_spoil(inject_step, inject_nan=inject_nan, max_steps=max_steps)
     _require_the_training_libraries()
     _say("A tiny language model learns new facts by LoRA: half a minute, no download.")
     folder = _free_directory(out)
     _say(("" if folder == out else f"{out} exists and stays as it is. ") + f"Writing to {folder}")
     with _progress() as tell:
         tell("loading", 0, 1)
-        train = _training()
+        train = _training(nan_at)
         tell("loading", 1, 1)
-        steps = {} if max_steps is None else {"max_steps": max_steps}
-        result = train(folder, seed=seed, on_progress=tell, **steps)
+        result = train(folder, max_steps=max_steps, seed=seed, enable_guard=guard, on_progress=tell)
     _say("")
     emit(monitor_report([load_run(str(result.telemetry))], load_policy()), "text")
-    write(_next_commands(result))
+    if guard or inject_nan:
+        write("\n")
+        emit(outcome_report(result, max_steps=max_steps, nan_at=nan_at), "text")
+    again = [] if guard or nan_at is None else _guarded_again(nan_at, max_steps=max_steps, seed=seed)
+    write(_next_commands(result, again))
 
 
-def _refuse_what_needs_the_guard(*, guard: bool, inject_nan: bool, inject_step: int | None) -> None:
+def _step_to_spoil(wanted: int | None, *, inject_nan: bool, max_steps: int) -> int | None:
+    """The step that the NaN goes into; None without one.
+
+    Raises:
+        GradienceError: A step was named that is not there, or without --inject-nan.
+    """
     from gradience_analysis.errors import GradienceError
-    from gradience_emit.hf.config import GradienceCallbackConfig, GuardNotAvailableError
 
-    given = {"--guard": guard, "--inject-nan": inject_nan, "--inject-step": inject_step is not None}
-    flags = [flag for flag, on in given.items() if on]
-    try:
-        GradienceCallbackConfig(enable_guard=bool(flags))
-    except GuardNotAvailableError as error:
-        raise GradienceError(str(error), f"Run the demo without {' and '.join(flags)}.") from error
+    if wanted is not None and not inject_nan:
+        raise GradienceError("--inject-step says where --inject-nan strikes, and that was not given.", "Add it.")
+    if not inject_nan:
+        return None
+    if wanted is not None and wanted > max_steps:
+        raise GradienceError(f"--inject-step {wanted} is after the last step, {max_steps}.", "Name an earlier one.")
+    return wanted or (max_steps + 1) // 2
 
 
 def _free_directory(wanted: Path) -> Path:
@@ -105,14 +113,15 @@ def _require_the_training_libraries() -> None:
             raise GradienceError(message, "Install it with: pip install 'gradience[train]'")
 
 
-def _training() -> Callable[..., DemoResult]:
-    """The training side, imported after the process was taken off the network."""
+def _training(nan_at: int | None) -> Callable[..., DemoResult]:
+    """The training side, imported after the process was taken off the network; with a NaN at that step."""
     from gradience_train.offline import offline_and_quiet
 
     offline_and_quiet()
     from gradience_train.demo import run_demo
+    from gradience_train.faults import Fault, FaultKind
 
-    return run_demo
+    return partial(run_demo, fault=None if nan_at is None else Fault(FaultKind.NAN_LOSS, (nan_at,)))
 
 
 def _say(line: str) -> None:
@@ -131,7 +140,7 @@ def _progress() -> Generator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns: tuple[Any, ...] = (
-        TextColumn("{task.description:<11}"),
+        TextColumn("{task.description:<13}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -147,17 +156,22 @@ def _progress() -> Generator[Progress]:
         yield tell
 
 
-def _next_commands(result: DemoResult) -> str:
+def _guarded_again(nan_at: int, *, max_steps: int, seed: int) -> list[str]:
+    """The command of the same demo with the guard on."""
+    return [f"demo --guard --inject-nan --inject-step {nan_at} --max-steps {max_steps} --seed {seed}"]
+
+
+def _next_commands(result: DemoResult, again: list[str]) -> str:
     program = _program()
     folder, telemetry, adapter, base, arguments = (
         shlex.quote(str(path))
         for path in (result.out_dir, result.telemetry, result.adapter, result.base, result.training_args)
     )
+    adapter_commands = [f"check --peft-dir {adapter} --training {arguments}", f"audit {adapter} --base-model {base}"]
     commands = (
         f"monitor {folder} --verbose",
         f"report {folder} -o report.html",
-        f"check --peft-dir {adapter} --training {arguments}",
-        f"audit {adapter} --base-model {base}",
+        *(again or adapter_commands),  # of a run that a NaN has ruined, nobody needs the adapter
         f"validate {telemetry}",
         "schema show train_step",
     )
