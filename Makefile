@@ -4,15 +4,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := $(VENV)/oldest
 # Two workers of one thread each: the tests' time is CPU time, and CI machines have two cores. With more cores:
 # make test WORKERS=8
 WORKERS ?= 2
 PYTEST_ARGS ?=
+# What `make oldest` runs: all that meets transformers, peft or accelerate.
+OLDEST_TESTS ?= tests/emit/hf $(wildcard tests/emit/guard tests/reliability/test_r20*.py)
 DEMO_ARGS ?=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types bench soak docs wheel clean
+.PHONY: help demo test oldest lint format types bench soak docs wheel clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # the targets share one .venv, and the benchmarks share the cores
 
@@ -24,6 +27,12 @@ demo: $(VENV)/.installed-train  ## record a real LoRA fine-tune on the CPU, offl
 
 test: $(VENV)/.installed-dev  ## all tests but the long ones of `make soak`
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not soak" $(PYTEST_ARGS)
+
+# peft 0.18 warns of a base model that has no name, and those of the tests have none.
+oldest: $(OLDEST)/.installed  ## the Hugging Face tests again, with the oldest libraries that the extra hf allows
+	$(OLDEST)/bin/python scripts/oldest_versions.py
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(WORKERS) --dist loadgroup -m "not soak" \
+	  -W "ignore:Could not find a config file in:UserWarning" $(OLDEST_TESTS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff check, ruff format --check, the import rules
 	$(BIN)/ruff check .
@@ -75,3 +84,14 @@ $(VENV)/.installed-bench: pyproject.toml constraints.txt | $(VENV)/pyvenv.cfg
 	@echo "Installing gradience[dev,peers] into $(VENV); the first time this takes minutes, most of them for torch."
 	$(INSTALL) -e '.[dev,peers]'
 	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed-train
+
+# The libraries of constraints-oldest.txt in an environment of their own, which takes everything else, torch above all,
+# from the one below: a .pth file adds its folders, after the own ones.
+$(OLDEST)/.installed: constraints-oldest.txt $(VENV)/.installed-dev
+	rm -rf $(OLDEST)
+	$(BIN)/python -m venv --without-pip $(OLDEST)
+	$(BIN)/python -m pip --python $(OLDEST)/bin/python install --quiet --disable-pip-version-check --no-deps \
+	  -r constraints-oldest.txt
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(OLDEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	@touch $@

@@ -24,6 +24,6 @@ class Range(NamedTuple):
 TESTED: Mapping[str, Range] = {
     "torch": Range("2.6", "2.13.0"),
     "transformers": Range("5.0", "5.23.0"),
-    "peft": Range("0.17", "0.21.2"),
-    "accelerate": Range("1.0", "1.15.0"),
+    "peft": Range("0.18", "0.21.2"),
+    "accelerate": Range("1.4", "1.15.0"),
 }
