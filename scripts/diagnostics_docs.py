@@ -53,6 +53,11 @@ with `gradience check --data train.jsonl --eval-data eval.jsonl`, which finds th
 """
 
 
+GUARD = """\
+Limits that the guard goes by while a run trains. `gradience guard simulate` plays them over recorded runs, with others
+where a policy file gives them."""
+
+
 class Room(NamedTuple):
     """Modules that examine the same thing: their heading, what stands under it, and the modules."""
 
@@ -105,6 +110,7 @@ def _diagnostics(everything: Sequence[Room], policy: Policy) -> str:
         for module in room.modules:
             lines += _section(module, policy)
     lines += _comparison(policy)
+    lines += ["## The guard", "", GUARD, "", *_thresholds(policy.under("guard"))]
     return "\n".join(lines).rstrip() + "\n"
 
 

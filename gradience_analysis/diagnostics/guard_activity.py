@@ -13,6 +13,9 @@ list `restored` without `optimizer`): Adam's moments stay poisoned, and so do th
 
 **`guard_rollbacks`.** The guard acted, and the run went on.
 
+**`guard_noticed`.** `GUARD_TRIGGERED` alerts at steps without an action: it saw something and changed nothing, because
+a clipped gradient does no harm, or because it only observes; then the finding says what it would have done.
+
 **Not measured** without records of a guard; silence then says nothing about faults.
 """
 
@@ -31,8 +34,9 @@ from gradience_schema import Severity
 
 CODES: Mapping[str, str] = {
     "guard_thrashing": "The guard went back to one step again and again, or without the optimizer.",
-    "guard_aborted": "The guard gave up and ended training.",
+    "guard_aborted": "The guard gave up.",
     "guard_rollbacks": "The guard rolled the run back, or skipped updates.",
+    "guard_noticed": "The guard saw something and changed nothing.",
 }
 COVERS: Mapping[str, frozenset[str]] = dict.fromkeys(
     ("guard_thrashing", "guard_aborted"), frozenset({"guard_rollbacks"})
@@ -45,6 +49,7 @@ _ACTION_OF: Final[Mapping[str, str]] = {
     "GUARD_ABORT_NO_SNAPSHOT": "abort",
 }
 _ACTIONS: Final = frozenset(_ACTION_OF.values())
+_WOULD: Final[Mapping[str, str]] = {"rollback": "rolled back", "skip": "skipped the update", "abort": "given up"}
 _SHOWN: Final = 5
 
 
@@ -89,7 +94,15 @@ def measure(run: Run) -> tuple[Measurement, ...]:
     for alert in alerts:
         _take(raised, alert, _ACTION_OF.get(str(alert.payload["code"]), ""), context(alert))
     chosen = {action: max(metrics.of(action), raised.of(action), key=len) for action in sorted(_ACTIONS)}
-    return (_summed(run, chosen, [event.payload["metrics"] for event in guarded], [*metrics.records, *raised.records]),)
+    told = [event.payload["metrics"] for event in guarded]
+    return (_summed(run, chosen, told, [*metrics.records, *raised.records], _noticed(alerts, _acted(chosen))),)
+
+
+def _noticed(alerts: Iterable[Event], acted: Iterable[_Record]) -> tuple[dict[str, int], list[Event]]:
+    """What an alert without consequence would have led to (empty: to nothing), how often, and these alerts."""
+    steps = {record.event.step for record in acted}
+    only = [alert for alert in alerts if alert.payload["code"] == "GUARD_TRIGGERED" and alert.step not in steps]
+    return dict(Counter(_WOULD.get(str(context(alert).get("would")), "") for alert in only)), only
 
 
 def _take(side: _Side, event: Event, action: str, details: Mapping[str, Any]) -> None:
@@ -98,7 +111,11 @@ def _take(side: _Side, event: Event, action: str, details: Mapping[str, Any]) ->
 
 
 def _summed(
-    run: Run, chosen: Mapping[str, Sequence[_Record]], guarded: Sequence[Mapping[str, Any]], every: Sequence[_Record]
+    run: Run,
+    chosen: Mapping[str, Sequence[_Record]],
+    guarded: Sequence[Mapping[str, Any]],
+    every: Sequence[_Record],
+    noticed: tuple[dict[str, int], list[Event]],
 ) -> Measurement:
     told, odd = _told(guarded)
     rollbacks = max(len(chosen["rollback"]), told)
@@ -114,9 +131,12 @@ def _summed(
         # One rollback may be told twice, as metrics and as an alert, at one step.
         "without_optimizer": len({record.event.step for record in without}),
         "values_of_wrong_type": odd,
+        "noticed": noticed[0],
+        "reasons": [str(reason)[:80] for record in chosen["abort"] if (reason := record.details.get("reason"))],
     }
-    acted = sorted(_acted(chosen), key=lambda record: record.event.step or 0)
-    places = tuple(run.place(record.event) for record in acted[:_SHOWN])
+    events = [record.event for record in _acted(chosen)] or noticed[1]
+    acted = sorted(events, key=lambda event: event.step or 0)
+    places = tuple(run.place(event) for event in acted[:_SHOWN])
     value = rollbacks + len(chosen["skip"]) + len(chosen["abort"])
     source = "metrics of kind guard and GUARD_ alerts, whichever are more"
     return Measurement(NAME, value, "actions", source, details=details, places=places)
@@ -159,11 +179,11 @@ def _words(trigger: object) -> str:
 
 
 def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:
-    """Errors for an abort and for thrashing, a warning when the guard acted at all."""
+    """Errors for an abort and for thrashing, a warning when the guard acted at all, an info when it only noticed."""
     (actions,) = measurements
     if not isinstance(actions.value, int):
         return []
-    found = (_thrashing(actions, policy), _aborted(actions), _active(actions))
+    found = (_thrashing(actions, policy), _aborted(actions), _active(actions), _passive(actions))
     return [finding for finding in found if finding is not None]
 
 
@@ -196,14 +216,16 @@ def _thrashing(actions: Measurement, policy: Policy) -> Finding | None:
 
 
 def _aborted(actions: Measurement) -> Finding | None:
-    if not actions.details["aborts"]:
+    details = actions.details
+    if not details["aborts"]:
         return None
+    before = f"{plural(details['rollbacks'], 'rollback')} and {plural(details['skips'], 'skipped update')}"
+    because = f": {details['reasons'][0]}" if details["reasons"] else ""
     return Finding(
         code="guard_aborted",
         severity=Severity.ERROR,
-        message=f"The guard aborted the run after {plural(actions.details['rollbacks'], 'rollback')}"
-        f"{_why(actions.details)}.",
-        evidence=actions.details,
+        message=f"The guard gave up after {before}{_why(details)}{because}.",
+        evidence=details,
         advice="Look at the steps before the first action of the guard; a lower learning rate is worth a try.",
         confidence=1.0,
         basis="the guard's own records",
@@ -229,6 +251,24 @@ def _active(actions: Measurement) -> Finding | None:
             "Look at the batches of these steps. The guard keeps a run alive; it does not mend data or settings, "
             "so confirm the result with an evaluation."
         ),
+        confidence=1.0,
+        basis="the guard's own records",
+        places=actions.places,
+    )
+
+
+def _passive(actions: Measurement) -> Finding | None:
+    noticed: Mapping[str, int] = actions.details["noticed"]
+    if not noticed:
+        return None
+    would = [f"{did} {plural(count, 'time')}" for did, count in noticed.items() if did]
+    instead = f" It only observes; acting, it would have {', '.join(would)}." if would else ""
+    return Finding(
+        code="guard_noticed",
+        severity=Severity.INFO,
+        message=f"The guard saw something at {plural(sum(noticed.values()), 'step')} and changed nothing.{instead}",
+        evidence=actions.details,
+        advice="Look at the gradient norm of these steps before you let the guard act on such ones.",
         confidence=1.0,
         basis="the guard's own records",
         places=actions.places,

@@ -12,6 +12,9 @@ is logged, so that a run whose every weight is NaN logs a loss of 0.0. Three thi
 beside a non-finite gradient norm; a counter above 0 while each logged loss is finite; and, without either, a loss that
 falls to exactly 0.0 and stays there to the end, with no gradient norm that would contradict. It replaces T01.
 
+**Guarded.** Where a guard recorded that it dropped an update or restored a state for each such step, and did not give
+up, the finding is a warning and says so: the values were there, and the weights did not take them up.
+
 **Silent** about a gradient norm that alone is not finite: `grad_norm_exploding` says that. Under a float16 loss scaler
 an infinite gradient is how a too large scale shows, and the step is skipped: it is counted here, and is no finding.
 
@@ -22,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gradience_analysis.model import Event, Finding, Measurement, Run, as_number, plural
 from gradience_analysis.policy import Policy
@@ -124,7 +127,12 @@ def _steps(run: Run, seen: _Seen, name: str) -> Measurement:
     slug, counted, shown = f"nonfinite_{name}_steps", seen.counted[name], seen.shown[name]
     if counted is None and not seen.logged[name]:
         return Measurement(slug, None, "steps", reason=f"no train_step carries {name}. Log it with each record.")
-    details = {"records": len(shown), "steps": [event.step for event in shown[:_SAMPLES]], "counter": counted}
+    details: dict[str, object] = {
+        "records": len(shown),
+        "steps": [event.step for event in shown[:_SAMPLES]],
+        "counter": counted,
+        "dropped_by_guard": dropped_by_guard(run),
+    }
     if name == "grad_norm":
         details["loss_scaler"] = uses_loss_scaler(run)
     if counted is None:
@@ -133,6 +141,15 @@ def _steps(run: Run, seen: _Seen, name: str) -> Measurement:
         source = f"the callback's counter {_COUNTERS[name]}, every step"
     places = tuple(run.place(event) for event in shown[:_SAMPLES])
     return Measurement(slug, max(counted or 0, len(shown)), "steps", source, details=details, places=places)
+
+
+def dropped_by_guard(run: Run) -> int:
+    """Steps with something non-finite whose update a guard dropped or whose damage it undid; 0 where it gave up."""
+    acted = [event.payload["metrics"] for event in run.metrics.get("guard", ())]
+    if any(values.get("action") == "abort" for values in acted):
+        return 0
+    undone = [values for values in acted if values.get("action") in {"skip", "rollback"}]
+    return sum(str(values.get("trigger")).startswith("nonfinite") for values in undone)
 
 
 def uses_loss_scaler(run: Run) -> bool:
@@ -201,28 +218,47 @@ def judge(measurements: Sequence[Measurement], policy: Policy) -> list[Finding]:
     by_name = {item.name: item for item in measurements}
     hidden = by_name.pop("hidden_nonfinite_steps")
     parts = _parts(by_name, policy.limit("nonfinite_values.steps"))
-    finding = _hidden_finding(hidden, parts, policy)
-    if finding is not None:
-        return [finding]
-    if not parts.keys() - {"nonfinite_grad_norm_steps"}:
+    finding = _hidden_finding(hidden, parts, policy) or _open_finding(by_name, parts)
+    if finding is None:
         return []
+    return [_softened(finding) if _guarded(by_name) else finding]
+
+
+def _open_finding(by_name: Mapping[str, Measurement], parts: Mapping[str, str]) -> Finding | None:
+    if not parts.keys() - {"nonfinite_grad_norm_steps"}:
+        return None
     found = [by_name[name] for name in parts]
-    return [
-        Finding(
-            code="nonfinite_loss",
-            rule="T01",
-            severity=Severity.ERROR,
-            message=f"NaN or infinite values: {', '.join(parts.values())}{_first_step(found)}.",
-            evidence=_evidence(found),
-            advice=(
-                "Look at the batch of the first such step; try a lower learning rate, gradient clipping, "
-                "or bfloat16 in place of float16. Do not use a checkpoint saved after it without a check."
-            ),
-            confidence=1.0,
-            basis="the values stand in the records",
-            places=tuple(place for item in found for place in item.places)[:_SAMPLES],
-        )
-    ]
+    return Finding(
+        code="nonfinite_loss",
+        rule="T01",
+        severity=Severity.ERROR,
+        message=f"NaN or infinite values: {', '.join(parts.values())}{_first_step(found)}.",
+        evidence=_evidence(found),
+        advice=(
+            "Look at the batch of the first such step; try a lower learning rate, gradient clipping, "
+            "or bfloat16 in place of float16. Do not use a checkpoint saved after it without a check."
+        ),
+        confidence=1.0,
+        basis="the values stand in the records",
+        places=tuple(place for item in found for place in item.places)[:_SAMPLES],
+    )
+
+
+def _guarded(by_name: Mapping[str, Measurement]) -> bool:
+    """Whether the guard undid each non-finite step, and no evaluation was non-finite."""
+    steps = [by_name[name] for name in ("nonfinite_loss_steps", "nonfinite_grad_norm_steps")]
+    count = max((int(item.value) for item in steps if isinstance(item.value, int)), default=0)
+    dropped = max((int(str(item.details.get("dropped_by_guard", 0))) for item in steps), default=0)
+    return 0 < count <= dropped and not by_name["nonfinite_eval_metrics"].value
+
+
+def _softened(finding: Finding) -> Finding:
+    return replace(
+        finding,
+        severity=Severity.WARNING,
+        message=f"{finding.message[:-1]}; the guard undid each of these steps.",
+        advice="Look at the batches of these steps. The weights did not take them up.",
+    )
 
 
 def _parts(by_name: Mapping[str, Measurement], limit: float) -> dict[str, str]:

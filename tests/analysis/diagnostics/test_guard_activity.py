@@ -11,7 +11,7 @@ from gradience_schema import Severity
 from tests.analysis.diagnostics.steps import declared, diagnosis, ended, findings, logs
 from tests.analysis.records import record
 
-GUARD = {"guard_rollbacks", "guard_thrashing", "guard_aborted", "alerts_warning", "alerts_error"}
+GUARD = {"guard_rollbacks", "guard_noticed", "guard_thrashing", "guard_aborted", "alerts_warning", "alerts_error"}
 
 
 def act(step: int, action: Any, **metrics: Any) -> dict[str, Any]:
@@ -37,6 +37,33 @@ def test_one_rollback_is_a_warning_said_once(tmp_path: Path) -> None:
     assert said.keys() & GUARD == {"guard_rollbacks"}
     assert said["guard_rollbacks"].message == "The guard acted: 1 rollback (trigger grad_spike)."
     assert said["guard_rollbacks"].places[0].step == 31
+
+
+def test_an_observing_guard_says_what_it_would_have_done(tmp_path: Path) -> None:
+    """Given triggers without an action, when diagnosed, then one info counts them and says what was withheld."""
+    rows = [alert(step, "GUARD_TRIGGERED", "info", would="skip", mode="observe") for step in (31, 33)]
+    said = findings(tmp_path, ended([declared(), *logs(range(1, 31)), *rows]))
+    assert said.keys() & GUARD == {"guard_noticed"}
+    assert said["guard_noticed"].severity is Severity.INFO
+    assert said["guard_noticed"].message == (
+        "The guard saw something at 2 steps and changed nothing. "
+        "It only observes; acting, it would have skipped the update 2 times."
+    )
+
+
+def test_a_trigger_with_its_action_is_said_once(tmp_path: Path) -> None:
+    """Given a trigger and the rollback it led to at one step, when diagnosed, then nothing was merely noticed."""
+    rows = [alert(31, "GUARD_TRIGGERED", "info"), alert(31, "GUARD_ROLLBACK", restored_step=20)]
+    assert found(tmp_path, *rows) == {"guard_rollbacks": Severity.WARNING}
+
+
+def test_giving_up_says_after_what_and_why(tmp_path: Path) -> None:
+    """Given a skip and an abort with a reason, when diagnosed, then the error names both."""
+    rows = [act(31, "skip", trigger="nonfinite_loss"), act(32, "abort", reason="2 bad steps in a row")]
+    said = findings(tmp_path, ended([declared(), *logs(range(1, 31)), *rows]))
+    assert said["guard_aborted"].message == (
+        "The guard gave up after 0 rollbacks and 1 skipped update (trigger nonfinite_loss): 2 bad steps in a row."
+    )
 
 
 @pytest.mark.parametrize(

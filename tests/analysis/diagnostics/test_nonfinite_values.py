@@ -45,6 +45,39 @@ def test_counter_with_nonfinite_gradients_does_not_blame_the_labels(tmp_path: Pa
     assert "labels" not in findings(tmp_path, ended(rows))["hidden_nonfinite"].advice
 
 
+def _act(action: str, **metrics: Any) -> dict[str, Any]:
+    return record("metrics", 30, ts=30.0, kind="guard", metrics={"action": action, **metrics})
+
+
+@pytest.mark.parametrize(
+    ("acts", "severity"),
+    [
+        ([("skip", "nonfinite_loss"), ("rollback", "nonfinite_state")], Severity.WARNING),
+        ([("skip", "nonfinite_loss")], Severity.ERROR),
+        ([("skip", "nonfinite_loss"), ("skip", "gradient_spike")], Severity.ERROR),
+        ([("skip", "nonfinite_loss"), ("skip", "nonfinite_gradient"), ("abort", "nonfinite_loss")], Severity.ERROR),
+        ([], Severity.ERROR),
+    ],
+    ids=["each undone", "one of two", "for another reason", "gave up", "no guard"],
+)
+def test_steps_that_a_guard_undid_are_a_warning(
+    tmp_path: Path, acts: list[tuple[str, str]], severity: Severity
+) -> None:
+    """Given two counted NaN steps, when a guard undid each and did not give up, then it is a warning, else an error."""
+    rows = [declared(), *logs(range(1, 11), nonfinite_loss_steps=2, nonfinite_grad_steps=2)]
+    found = findings(tmp_path, ended([*rows, *(_act(action, trigger=trigger) for action, trigger in acts)]))
+    hidden = found["hidden_nonfinite"]
+    assert hidden.severity is severity
+    assert ("the guard undid each of these steps" in hidden.message) is (severity is Severity.WARNING)
+
+
+def test_a_nonfinite_evaluation_is_an_error_with_a_guard_too(tmp_path: Path) -> None:
+    """Given a step that the guard undid and a NaN in the evaluation, when diagnosed, then it stays an error."""
+    rows = [declared(), *logs(range(1, 11), nonfinite_loss_steps=1), _act("skip", trigger="nonfinite_loss")]
+    bad = record("eval", 10, ts=10.0, split="val", metrics={"loss": NAN})
+    assert findings(tmp_path, ended([*rows, bad]))["hidden_nonfinite"].severity is Severity.ERROR
+
+
 @pytest.mark.parametrize(("zeros", "expected"), [(5, True), (4, False)])
 def test_loss_stuck_at_zero_is_a_hidden_nan(tmp_path: Path, zeros: int, expected: bool) -> None:
     """Given a loss that drops to 0.0 and stays, without norms, when diagnosed, then five such logs are enough."""
