@@ -1,4 +1,4 @@
-"""Every option of the callback that this version acts on, with what it is for.
+"""Every option of the callback, with what it is for.
 
 Try it:
 
@@ -44,6 +44,37 @@ config = GradienceCallbackConfig(
     train_eval_seed=0,
     # By default only rank 0 writes; True gives each further rank a file, run.rank1.jsonl.
     rank_telemetry=False,
+    # Experimental: the guard drops updates that would damage the training and restores what is damaged.
+    # mode "observe" only writes down what it would do. docs/guard.md says what it can and cannot do.
+    enable_guard=True,
+    guard_mode="act",
+    # A snapshot of weights, optimizer, schedule and random numbers every so many steps; the newest are kept.
+    guard_snapshot_every=10,
+    guard_ring_size=5,
+    # What an explosion is: this norm at first, then a spike over the run's own norms.
+    guard_grad_threshold=100.0,
+    guard_spike_deviations=8.0,
+    guard_spike_ratio=4.0,
+    guard_spike_window=64,
+    guard_spike_min_history=16,
+    guard_on_clipped_spike="warn",
+    # How far a rollback goes, how often it may happen, and when the guard gives up.
+    guard_steps_back=1,
+    guard_prune_newer_on_rollback=True,
+    guard_cooldown_steps=10,
+    guard_window_steps=50,
+    guard_max_rollbacks=3,
+    guard_max_skips=20,
+    guard_on_abort="stop",
+    # Halve the learning rate after a rollback, three times at most; None, the default, leaves it.
+    guard_lr_backoff=0.5,
+    guard_max_backoffs=3,
+    # Experimental: singular values of the adapter's update, every so many steps. The levels are not calibrated,
+    # so nothing acts on them unless you say so.
+    spectral_enabled=True,
+    spectral_interval=20,
+    spectral_actions=False,
+    spectral_on_instability="rollback",
 )
 
 task = tiny_qa(seed=0)  # your own model and data go here

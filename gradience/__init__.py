@@ -1,8 +1,8 @@
 """Flight recorder for LoRA / PEFT training: the public names.
 
 Everything here is defined elsewhere and imported on first use, so `import gradience` costs a few milliseconds
-and neither torch nor pandas. `pip install gradience` brings the writer; `GradienceCallback` needs the extra
-`hf`, and reading runs back needs the extra `analysis`.
+and neither torch nor pandas. `pip install gradience` brings the writer; `GradienceCallback` and `GradienceController`
+need the extra `hf`, and reading runs back needs the extra `analysis`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
         validate,
     )
     from gradience_emit import TelemetryWriter, TextViolationError
+    from gradience_emit.controller import GradienceController, GuardAbortError, GuardUnsupportedError
     from gradience_emit.hf import GradienceCallback, GradienceCallbackConfig
+    from gradience_emit.memory import clean_up_device_memory
     from gradience_schema import (
         EVENT_TYPES,
         SCHEMA_ID,
@@ -58,7 +60,10 @@ __all__ = [
     "Finding",
     "GradienceCallback",
     "GradienceCallbackConfig",
+    "GradienceController",
     "GradienceError",
+    "GuardAbortError",
+    "GuardUnsupportedError",
     "LoraSnapshot",
     "OptimizerSnapshot",
     "Policy",
@@ -75,6 +80,7 @@ __all__ = [
     "__version__",
     "audit_adapter",
     "audit_adapters",
+    "clean_up_device_memory",
     "compress_adapter",
     "diagnose_run",
     "iter_issues",
@@ -89,6 +95,7 @@ __version__ = "0.1.0"  # the same as in pyproject.toml; a test holds them togeth
 
 _EMIT = "gradience_emit"
 _HF = "gradience_emit.hf"
+_CONTROLLER = "gradience_emit.controller"
 _ANALYSIS = "gradience_analysis"
 _SCHEMA = "gradience_schema"
 _HOMES = {
@@ -96,6 +103,10 @@ _HOMES = {
     "TextViolationError": _EMIT,
     "GradienceCallback": _HF,
     "GradienceCallbackConfig": _HF,
+    "GradienceController": _CONTROLLER,
+    "GuardAbortError": _CONTROLLER,
+    "GuardUnsupportedError": _CONTROLLER,
+    "clean_up_device_memory": "gradience_emit.memory",
     "AdapterAudit": _ANALYSIS,
     "Compression": _ANALYSIS,
     "Diagnosis": _ANALYSIS,
@@ -115,7 +126,7 @@ _HOMES = {
     "load_runs": _ANALYSIS,
     "validate": _ANALYSIS,
 }
-_EXTRAS = {_HF: "hf", _ANALYSIS: "analysis"}
+_EXTRAS = {_HF: "hf", _CONTROLLER: "hf", _ANALYSIS: "analysis"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -13,10 +14,12 @@ from gradience_analysis.catalogue import RULES
 from gradience_analysis.config_check import CHECKS
 from gradience_analysis.diagnostics import DIAGNOSTICS
 from gradience_analysis.policy import load_policy
+from gradience_emit.guard import GuardOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMINATIONS = [*DIAGNOSTICS, *CHECKS, *ADAPTER_CHECKS]
 COMPARISON = "adapter_overlap"  # of two adapters, which labels modules and makes no findings
+GUARD = "guard"  # of a run while it trains; `gradience guard simulate` plays it over recorded ones
 
 
 def name_of(examination: object) -> str:
@@ -67,7 +70,7 @@ def test_no_two_examinations_have_one_name() -> None:
 def test_every_threshold_belongs_to_an_examination() -> None:
     """Given the policy, when its names are looked up, then each begins with the name of a module that exists."""
     owners = {name.partition(".")[0] for name in load_policy().thresholds}
-    assert owners <= {name_of(one) for one in EXAMINATIONS} | {COMPARISON}
+    assert owners <= {name_of(one) for one in EXAMINATIONS} | {COMPARISON, GUARD}
 
 
 def test_every_threshold_is_used() -> None:
@@ -77,7 +80,8 @@ def test_every_threshold_is_used() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in files)
     names = [name for name in load_policy().thresholds if name not in code]
     unused = [name for name in names if f'"{name.partition(".")[2]}"' not in code]
-    assert not unused
+    options = {f"{GUARD}.{field.name}" for field in dataclasses.fields(GuardOptions)}
+    assert set(unused) <= options
 
 
 def test_every_rule_has_code_that_follows_it() -> None:

@@ -46,6 +46,7 @@ READING: dict[str, Sequence[str]] = {
         *("audit {} --json", "audit {adapter} --weights {} --json", "audit {adapter} --adapter-config {}"),
         *("audit {adapter} --base-model {} --format md", "audit {adapter} --against {}"),
     ),
+    "guard": ("guard simulate {} --json", "guard simulate {}", "guard simulate {} --format md --verbose"),
     "ingest": (
         "ingest {} --store {new}",
         "ingest {} --store {new} --json",
@@ -55,8 +56,9 @@ READING: dict[str, Sequence[str]] = {
 # Commands that read no telemetry, each with calls that are wrong.
 WRONG: dict[str, Sequence[str]] = {
     "demo": (
-        *("demo --max-steps 0", "demo --max-steps x", "demo --seed -1", "demo --guard", "demo --inject-nan"),
-        *("demo --inject-step 3", "demo --out {file}/below", "demo extra"),
+        *("demo --max-steps 0", "demo --max-steps x", "demo --seed -1", "demo --out {file}/below", "demo extra"),
+        *("demo --inject-step 3", "demo --guard --inject-step 3", "demo --inject-nan --inject-step 0"),
+        *("demo --inject-nan --inject-step x", "demo --guard --inject-nan --max-steps 5 --inject-step 6"),
     ),
     "schema": (
         *(
@@ -100,6 +102,17 @@ WRONG: dict[str, Sequence[str]] = {
         *("compress {file} --out {file}.x --policy x", "compress {file} --out {file}.x --dtype x"),
         *("compress {file} --out {file}.x --format x", "compress {file} --out {file}.x --suggestions {file}"),
         "compress {file} --out {file}/below",
+    ),
+    "guard": (
+        *(
+            "guard",
+            "guard nonsense",
+            "guard simulate",
+            "guard simulate {file}.none",
+            "guard simulate {file} --format x",
+        ),
+        *("guard simulate {file} --policy {file}", "guard simulate {file} --on-clipped-spike x"),
+        "guard simulate {file} --output {file}/below",
     ),
     "config": ("config", "config show x", "config show --format x", "config show --policy {file}", "config nonsense"),
     "validate": (
