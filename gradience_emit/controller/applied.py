@@ -15,13 +15,13 @@ from typing import Any, Final, TypeVar
 from gradience_emit.boundary import attempt
 from gradience_emit.controller.journal import Journal
 from gradience_emit.controller.options import ControllerOptions
-from gradience_emit.controller.updates import observe
 from gradience_emit.controller.user_state import UserState
 from gradience_emit.guard.policy import Action, Decision
 from gradience_emit.guard.record import GuardRecord, GuardSummary
 from gradience_emit.guard.recovery import Guard
 from gradience_emit.guard.triggers import Judgement, Trigger, Verdict
 from gradience_emit.spectral import SpectralMonitor
+from gradience_emit.spectral.actions import observe
 
 __all__ = ["AppliedGuard", "AppliedUpdates"]
 
@@ -151,7 +151,8 @@ class AppliedUpdates:
         if decision.action is Action.ROLLBACK and guard is not None and guard.restored_step is not None:
             monitor.restored(guard.restored_step)
         if monitor.due(self.step):
-            wanted = observe(monitor, self.step, self._journal, guard, self._options)
+            acting = guard if self._options.spectral_actions else None
+            wanted = observe(monitor, self.step, self._journal.writer, acting)
             self.halted = wanted if wanted.stops else self.halted
 
     def _safely(self, action: Callable[[], _T], otherwise: _T, where: str) -> _T:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from gradience_emit.guard.options import GuardOptions
-from gradience_emit.spelling import ALIASES, GUARD_OPTIONS, guard_options, spelled_out
+from gradience_emit.spelling import ALIASES, GUARD_OPTIONS, check_shared, guard_options, spelled_out
 from gradience_schema import TaskProfile
 
 __all__ = ["ControllerOptions", "read_options"]
@@ -59,20 +59,7 @@ class ControllerOptions:
     spectral_on_instability: Literal["rollback", "halt"] = "rollback"
 
     def __post_init__(self) -> None:
-        if not self.filename or Path(self.filename).name != self.filename:
-            raise ValueError(f"filename must be a plain file name, not {self.filename!r}; folders go into out_dir")
-        for option, least in (("log_every", 0), ("initial_step", 0), ("spectral_interval", 1)):
-            value = getattr(self, option)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{option} must be an integer >= {least}, not {value!r}")
-        if self.task_profile is not None and self.task_profile not in set(TaskProfile):
-            raise ValueError(f"task_profile must be one of {', '.join(TaskProfile)}, not {self.task_profile!r}")
-        if self.spectral_on_instability not in {"rollback", "halt"}:
-            raise ValueError(
-                f"spectral_on_instability must be 'rollback' or 'halt', not {self.spectral_on_instability!r}"
-            )
-        if self.spectral_actions and not (self.spectral_enabled and self.enable_guard):
-            raise ValueError("spectral_actions needs spectral_enabled and enable_guard: it is the guard that acts")
+        check_shared(self, folder="out_dir", counts={"log_every": 0, "initial_step": 0})
 
 
 _OWN: Final = frozenset(f.name for f in dataclasses.fields(ControllerOptions)) - {"guard"}

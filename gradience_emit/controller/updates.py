@@ -26,10 +26,10 @@ from gradience_emit.guard.policy import Action, Decision
 from gradience_emit.guard.record import GuardRecord, GuardSummary
 from gradience_emit.guard.recovery import Guard
 from gradience_emit.guard.refusal import GuardUnsupportedError
-from gradience_emit.spectral import SpectralMonitor, emit
-from gradience_emit.spectral.actions import carry_out
+from gradience_emit.spectral import SpectralMonitor
+from gradience_emit.spectral.actions import observe
 
-__all__ = ["GuardAbortError", "Updates", "observe", "spectral_monitor"]
+__all__ = ["GuardAbortError", "Updates", "spectral_monitor"]
 
 _GO = Decision(Action.GO)
 _T = TypeVar("_T")
@@ -150,7 +150,8 @@ class Updates:
         if self.guard is not None:
             self.guard.after_update()
         if self.monitor is not None and self.monitor.due(self.step):
-            decision = observe(self.monitor, self.step, self._journal, self.guard, self._options)
+            acting = self.guard if self._options.spectral_actions else None
+            decision = observe(self.monitor, self.step, self._journal.writer, acting)
             if decision.stops:
                 self.halted = decision
 
@@ -237,17 +238,3 @@ def spectral_monitor(options: ControllerOptions, model: Any, optimizer: Any) -> 
         actions=options.spectral_actions,
         on_instability=options.spectral_on_instability,
     )
-
-
-def observe(
-    monitor: SpectralMonitor, step: int, journal: Journal, guard: Guard | None, options: ControllerOptions
-) -> Decision:
-    """Measure, write the sample, and let the guard do what it wants where that is asked for."""
-    sample = monitor.observe(step)
-    if journal.writer is not None:
-        emit(journal.writer, step, sample)
-    if guard is None or not options.spectral_actions or guard.options.mode == "observe":
-        return _GO
-    decision = carry_out(sample, monitor, guard)
-    stops = decision.stops and options.guard.on_abort == "stop"
-    return Decision(decision.action, decision.reason, stops=stops)

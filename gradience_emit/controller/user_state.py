@@ -9,9 +9,8 @@ from typing import Any, Final, cast
 
 import torch
 
-from gradience_emit.guard.copies import are_finite, total_norm
-from gradience_emit.guard.randomness import RandomState
-from gradience_emit.guard.state import Hold, StepStart, running_statistics
+from gradience_emit.guard.copies import are_finite
+from gradience_emit.guard.state import Hold, Trained
 
 __all__ = ["UserState"]
 
@@ -19,7 +18,7 @@ _MOST_NAMES: Final = 16
 _logger = logging.getLogger("gradience_emit")
 
 
-class UserState:
+class UserState(Trained):
     """What the user's functions save and load, with the learning rate as it was when each copy was saved.
 
     Args:
@@ -38,23 +37,12 @@ class UserState:
         get_lr: Callable[[], float] | None = None,
         set_lr: Callable[[float], None] | None = None,
     ) -> None:
-        self.parameters: list[Any] = [p for p in model.parameters() if p.requires_grad]
+        super().__init__((p for p in model.parameters() if p.requires_grad), model)
         self._save, self._load, self._get_lr, self._set_lr = save_fn, load_fn, get_lr, set_lr
         self._factor = 1.0
-        self._statistics = list(running_statistics(model))
         self._names: tuple[str, ...] = ()
         self._places: set[int] = set()
         self._warned = False
-
-    def start(self) -> StepStart:
-        """See `Restorable.start`."""
-        return StepStart(RandomState.capture(), tuple(buffer.clone() for buffer in self._statistics))
-
-    def restart(self, start: StepStart) -> None:
-        """See `Restorable.restart`."""
-        start.random.restore()
-        for buffer, value in zip(self._statistics, start.statistics, strict=True):
-            buffer.copy_(value)
 
     def save(self, into: Any) -> Any:
         """See `Restorable.save`: what the user's function saves, the learning rate, and the factor on it."""
@@ -83,16 +71,6 @@ class UserState:
     def is_finite(self) -> bool:
         """Whether trainable weights and running statistics are finite; the optimizer is not seen."""
         return are_finite([*self.parameters, *self._statistics])
-
-    def gradient_norm(self) -> torch.Tensor | None:
-        """See `Restorable.gradient_norm`."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        return total_norm(gradients) if gradients else None
-
-    def drop_gradients(self) -> None:
-        """See `Restorable.drop_gradients`."""
-        for parameter in self.parameters:
-            parameter.grad = None
 
     def hold(self) -> Hold:
         """Nothing: the schedule is the user's."""

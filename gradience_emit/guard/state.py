@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivat
 from gradience_emit.guard.copies import Copies, Layout, are_finite, in_place, total_norm, with_tensors
 from gradience_emit.guard.randomness import RandomState
 
-__all__ = ["Hold", "Restorable", "SavedState", "StepStart", "TrainingState", "running_statistics"]
+__all__ = ["Hold", "Restorable", "SavedState", "StepStart", "Trained", "TrainingState"]
 
 _Saved = TypeVar("_Saved")
 
@@ -110,7 +110,40 @@ class SavedState:
     hold: Hold = field(default_factory=Hold)
 
 
-class TrainingState:
+class Trained:
+    """What of a training is known without its optimizer: its trainable tensors, and the statistics that it keeps.
+
+    Args:
+        parameters: the trainable tensors.
+        model: the model, whose normalisation layers may keep running statistics.
+    """
+
+    def __init__(self, parameters: Iterable[Any], model: Any) -> None:
+        self.parameters: list[Any] = list(parameters)
+        self._statistics = list(_running_statistics(model))
+
+    def start(self) -> StepStart:
+        """See `Restorable.start`."""
+        return StepStart(RandomState.capture(), tuple(buffer.clone() for buffer in self._statistics))
+
+    def restart(self, start: StepStart) -> None:
+        """See `Restorable.restart`."""
+        start.random.restore()
+        for buffer, value in zip(self._statistics, start.statistics, strict=True):
+            buffer.copy_(value)
+
+    def gradient_norm(self) -> torch.Tensor | None:
+        """See `Restorable.gradient_norm`."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        return total_norm(gradients) if gradients else None
+
+    def drop_gradients(self) -> None:
+        """Set every ``grad`` to None: a gradient of zeros would still decay the moments and the weights."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+class TrainingState(Trained):
     """Every trainable tensor, the optimizer's state, the schedule and the gradient scaler of one training.
 
     Trainable is what has ``requires_grad`` or is in the optimizer: LoRA factors, DoRA magnitudes, ``modules_to_save``.
@@ -123,24 +156,13 @@ class TrainingState:
     """
 
     def __init__(self, model: Any, optimizer: Any, scheduler: Any = None, scaler: Any = None) -> None:
-        self._optimizer, self._scheduler = optimizer, scheduler
-        self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
         grouped: Iterable[Any] = itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
         trained: Iterable[Any] = (parameter for parameter in model.parameters() if parameter.requires_grad)
-        self.parameters: list[Any] = list({id(p): p for p in itertools.chain(trained, grouped)}.values())
+        super().__init__({id(p): p for p in itertools.chain(trained, grouped)}.values(), model)
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
         self._index = {id(parameter): number for number, parameter in enumerate(self.parameters)}
-        self._statistics = list(running_statistics(model))
         self._layout: Layout | None = None
-
-    def start(self) -> StepStart:
-        """See `Restorable.start`."""
-        return StepStart(RandomState.capture(), tuple(buffer.clone() for buffer in self._statistics))
-
-    def restart(self, start: StepStart) -> None:
-        """See `Restorable.restart`."""
-        start.random.restore()
-        for buffer, value in zip(self._statistics, start.statistics, strict=True):
-            buffer.copy_(value)
 
     @torch.no_grad()
     def save(self, into: SavedState | None) -> SavedState:
@@ -182,16 +204,6 @@ class TrainingState:
     def is_finite(self) -> bool:
         """Whether weights and optimizer state are finite. One pass over them, and one wait for each device."""
         return are_finite(self._layout_now().checked)
-
-    def gradient_norm(self) -> torch.Tensor | None:
-        """See `Restorable.gradient_norm`."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        return total_norm(gradients) if gradients else None
-
-    def drop_gradients(self) -> None:
-        """Set every ``grad`` to None: a gradient of zeros would still decay the moments and the weights."""
-        for parameter in self.parameters:
-            parameter.grad = None
 
     def hold(self) -> Hold:
         """See `Restorable.hold`."""
@@ -240,7 +252,7 @@ class TrainingState:
         return self.parameters[owner] if type(owner) is int else owner
 
 
-def running_statistics(model: Any) -> Iterator[torch.Tensor]:
+def _running_statistics(model: Any) -> Iterator[torch.Tensor]:
     """Buffers that a forward pass in training mode writes to: a bad batch damages them before its loss is known."""
     for module in model.modules():
         if isinstance(module, _NormBase) and module.track_running_stats:

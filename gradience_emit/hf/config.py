@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from gradience_emit.guard.options import GuardOptions
-from gradience_emit.spelling import GUARD_OPTIONS, guard_options, spelled_out
+from gradience_emit.spelling import GUARD_OPTIONS, check_shared, guard_options, spelled_out
 from gradience_schema import TaskProfile
 
 __all__ = ["GradienceCallbackConfig", "build_config"]
@@ -105,30 +105,12 @@ class GradienceCallbackConfig:
     run_id: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.filename or Path(self.filename).name != self.filename:
-            raise ValueError(f"filename must be a plain file name, not {self.filename!r}; folders go into output_dir")
-        for option, least in (("telemetry_interval", 0), ("train_eval_samples", 0), ("spectral_interval", 1)):
-            value = getattr(self, option)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{option} must be an integer >= {least}, not {value!r}")
-        if self.task_profile is not None and self.task_profile not in set(TaskProfile):
-            raise ValueError(f"task_profile must be one of {', '.join(TaskProfile)}, not {self.task_profile!r}")
-        if self.run_id is not None and not self.run_id:
-            raise ValueError("run_id must be a non-empty string or None")
-        self._check_guard()
+        check_shared(self, folder="output_dir", counts={"telemetry_interval": 0, "train_eval_samples": 0})
+        self.guard_options()
 
     def guard_options(self) -> GuardOptions:
         """The options of the guard under their own names."""
         return guard_options({name: getattr(self, name) for name in GUARD_OPTIONS})
-
-    def _check_guard(self) -> None:
-        self.guard_options()
-        if self.spectral_on_instability not in {"rollback", "halt"}:
-            raise ValueError(
-                f"spectral_on_instability must be 'rollback' or 'halt', not {self.spectral_on_instability!r}"
-            )
-        if self.spectral_actions and not (self.spectral_enabled and self.enable_guard):
-            raise ValueError("spectral_actions needs spectral_enabled and enable_guard: it is the guard that acts")
 
 
 _OPTIONS: Final = frozenset(field.name for field in dataclasses.fields(GradienceCallbackConfig))

@@ -103,7 +103,7 @@ class Journal:
         if self._interval and self._clock is not None and self._clock.unreported_steps:
             self._measure(step, self._clock)
         counts = self._observed(step)
-        if control.should_training_stop and step < planned:
+        if stopped_because is not None or (control.should_training_stop and step < planned):
             who = "stopped early" if stopped_because is None else f"stopped by the guard ({stopped_because})"
             self._end(step, counts, {"status": "aborted", "reason": f"{who} at step {step} of {planned}"})
         else:

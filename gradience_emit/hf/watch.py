@@ -10,8 +10,8 @@ from gradience_emit.guard.policy import Action
 from gradience_emit.hf.config import GradienceCallbackConfig
 from gradience_emit.hf.guarding import GuardUnsupportedError, TrainerGuard, sharding, why_not_guarded
 from gradience_emit.hf.journal import Journal
-from gradience_emit.spectral import SpectralMonitor, emit
-from gradience_emit.spectral.actions import carry_out
+from gradience_emit.spectral import SpectralMonitor
+from gradience_emit.spectral.actions import observe
 from gradience_emit.summary import summary_path, write_summary
 
 __all__ = ["Watch"]
@@ -141,10 +141,10 @@ class Watch:
         )
 
     def _observe(self, monitor: SpectralMonitor, state: Any, control: Any) -> None:
-        sample = monitor.observe(state.global_step)
-        emit(self._writer(), state.global_step, sample)
-        if self._guard is not None and self._options.spectral_actions and self._options.guard_mode == "act":
-            self._guard.obey(carry_out(sample, monitor, self._guard.guard), control)
+        guard = self._guard if self._options.spectral_actions else None
+        decision = observe(monitor, state.global_step, self._writer(), None if guard is None else guard.guard)
+        if guard is not None:
+            guard.obey(decision, control)
 
     def _writer(self) -> Any:
         journal = self._journal()

@@ -1,19 +1,24 @@
-"""Carries out what a sample wants, through the guard; only where the user turned actions on."""
+"""Takes a sample, writes it, and carries out what it wants through the guard, where the user turned actions on."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from gradience_emit.emitter import TelemetryWriter
+from gradience_emit.guard.options import GuardOptions
 from gradience_emit.guard.policy import Action, Decision
 from gradience_emit.spectral.monitor import SpectralMonitor
+from gradience_emit.spectral.report import emit
 from gradience_emit.spectral.sample import SpectralSample, Wanted
 
-__all__ = ["carry_out"]
+__all__ = ["observe"]
 
 _HALTED = "the spectral monitor reached INSTABILITY"
 
 
 class _Guard(Protocol):
+    options: GuardOptions
+
     def want_snapshot(self) -> None: ...
 
     def back_off(self) -> None: ...
@@ -24,25 +29,37 @@ class _Guard(Protocol):
     def restored_step(self) -> int | None: ...
 
 
-def carry_out(sample: SpectralSample, monitor: SpectralMonitor, guard: _Guard) -> Decision:
-    """Do what the sample wants: a snapshot, a lower learning rate beside it, a rollback, or a halt.
+def observe(monitor: SpectralMonitor, step: int, writer: TelemetryWriter | None, guard: _Guard | None) -> Decision:
+    """Measure after a step, write the sample, and do what it wants.
 
-    A lower learning rate needs ``guard_lr_backoff``, and a rollback keeps to the guard's cooldown and window.
+    That is a snapshot, a lower learning rate beside it, a rollback, or a halt. A lower learning rate needs
+    ``guard_lr_backoff``, and a rollback keeps to the guard's cooldown and window. A guard that only observes does
+    nothing.
 
     Args:
-        sample: the sample of the step that has just ended.
-        monitor: told when the weights of an earlier step were put back.
-        guard: the guard of the same training.
+        monitor: the monitor; told when the weights of an earlier step were put back.
+        step: the step that has just ended.
+        writer: the run's writer; None on a rank that does not write.
+        guard: the guard of the same training; None where nothing is to act.
 
     Returns:
         The decision: `Action.ABORT` with ``stops`` for a halt, and whatever the guard decides about a rollback.
     """
+    sample = monitor.observe(step)
+    if writer is not None:
+        emit(writer, step, sample)
+    if guard is None or guard.options.mode == "observe":
+        return Decision(Action.GO)
+    return _carry_out(sample, monitor, guard)
+
+
+def _carry_out(sample: SpectralSample, monitor: SpectralMonitor, guard: _Guard) -> Decision:
     if sample.wanted in {Wanted.SNAPSHOT, Wanted.BACKOFF}:
         guard.want_snapshot()
     if sample.wanted is Wanted.BACKOFF:
         guard.back_off()
     if sample.wanted is Wanted.HALT:
-        return Decision(Action.ABORT, _HALTED, stops=True)
+        return Decision(Action.ABORT, _HALTED, stops=guard.options.on_abort == "stop")
     if sample.wanted is not Wanted.ROLLBACK:
         return Decision(Action.GO)
     decision = guard.roll_back(sample.step)

@@ -271,11 +271,11 @@ def unguarded_state(tmp_path: Path) -> dict[str, Any]:
     return faulty.state_of(faulty.unguarded(tmp_path / "plain", faults={7: faulty.explosion}, **options))
 
 
-def assert_guard_is_off(records: list[dict[str, Any]], *, silent: bool) -> None:
+def assert_guard_is_off(records: list[dict[str, Any]], *, told: set[int]) -> None:
     """The run is whole, it says that the guard failed, and the guard did nothing after that."""
     alerts = [record for record in records if record.get("code") == "GUARD_FAULT"]
     acts = [r["step"] for r in records if r.get("kind") == "guard" and r["metrics"]["action"] in {"skip", "rollback"}]
-    assert len(alerts) == (0 if silent else 1)
+    assert len(alerts) in told
     assert all(step <= alert["step"] for alert in alerts for step in acts)
     end = records[-1]
     assert (end["event"], end["status"], end["global_step"]) == ("run_end", "ok", 10)
@@ -299,8 +299,8 @@ def test_a_guard_that_fails_while_it_watches_changes_no_bit(
         assert faulty.differences(faulty.state_of(trainer), unguarded_state) == []
         if broken.hits:
             said = faulty.summary(folder)
-            at_the_end = once and said["integrity_status"] == "not_checked"  # too late for a decision and its alert
-            assert_guard_is_off(oracle.read_strict(folder / "run.jsonl"), silent=at_the_end)
+            at_the_end = said["integrity_status"] == "not_checked"  # it may have been too late for an alert
+            assert_guard_is_off(oracle.read_strict(folder / "run.jsonl"), told={0, 1} if at_the_end else {1})
             assert said["gave_up"] == "the guard itself failed"
         assert broken.hits or turn > 1
 
@@ -324,7 +324,9 @@ def test_a_guard_that_fails_while_it_undoes_a_fault_lets_training_go_on(
             trainer = guarded_training(folder, {4: faulty.nan_loss, 6: faulty.nan_weights})
         assert trainer.state.global_step == 10
         if broken.hits:
-            assert_guard_is_off(oracle.read_strict(folder / "run.jsonl"), silent=name in SILENT and not once)
+            assert_guard_is_off(
+                oracle.read_strict(folder / "run.jsonl"), told={0} if name in SILENT and not once else {1}
+            )
             assert caplog.text.count("reported once") == 1
             assert faulty.summary(folder)["gave_up"] == "the guard itself failed"
         assert broken.hits or turn > 1

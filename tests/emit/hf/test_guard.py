@@ -178,7 +178,8 @@ def test_an_older_snapshot_can_be_restored_and_the_newer_ones_go(tmp_path: Path)
 )
 def test_a_checkpoint_holds_finite_weights_though_its_step_broke_them(tmp_path: Path, options: dict[str, Any]) -> None:
     """Given an update that leaves NaN weights, when they are saved right after, then what is saved is finite."""
-    options = {"steps": options.get("max_steps", 9), "guard_snapshot_every": 2, "model": tiny.lora()} | options
+    # no snapshot is due at step 5, so that its update is applied
+    options = {"steps": options.get("max_steps", 9), "guard_snapshot_every": 3, "model": tiny.lora()} | options
     trainer = faulty.guarded(tmp_path, {5: faulty.nan_moments}, **options)
     saved = load_file(tmp_path / "checkpoint-5" / "adapter_model.safetensors")
     assert all(bool(torch.isfinite(tensor).all()) for tensor in saved.values())
@@ -311,3 +312,11 @@ def test_the_diagnostics_read_the_record(
     _guarded(tmp_path, faults, steps=12, guard_snapshot_every=3, **options)
     diagnosis = diagnose_run(load_run(tmp_path))
     assert {finding.code for finding in diagnosis.findings if finding.code.startswith("guard_")} == expected
+
+
+def test_an_abort_at_the_very_last_step_is_an_abort(tmp_path: Path) -> None:
+    """Given a guard that gives up at the last step, when the run has ended, then its end is not called ok."""
+    faulty.guarded(tmp_path, dict.fromkeys((1, 2, 3), faulty.nan_loss), steps=3, guard_max_skips=3)
+    end = tiny.events(tmp_path)[-1]
+    assert (end["event"], end["status"]) == ("run_end", "aborted")
+    assert "3 bad steps in a row" in end["reason"]

@@ -16,6 +16,7 @@ from tests.emit.hf import faulty, tiny
 from tests.emit.hf.guard_rank_script import GUARD_FAULTS, SCENARIOS, STEPS
 
 ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.xdist_group("guard-ranks")  # one launch of two processes for all of them
 EXPECTED = {
     "nan-batch": [(5, "skip")],
     "nan-gradient": [(5, "skip")],
