@@ -146,10 +146,10 @@ def _steps(run: Run, seen: _Seen, name: str) -> Measurement:
 def dropped_by_guard(run: Run) -> int:
     """Steps with something non-finite whose update a guard dropped or whose damage it undid; 0 where it gave up."""
     acted = [event.payload["metrics"] for event in run.metrics.get("guard", ())]
-    if any(values.get("action") == "abort" for values in acted):
+    said = [(str(values.get("action")), str(values.get("trigger"))) for values in acted]  # of any type in a file
+    if any(action == "abort" for action, _ in said):
         return 0
-    undone = [values for values in acted if values.get("action") in {"skip", "rollback"}]
-    return sum(str(values.get("trigger")).startswith("nonfinite") for values in undone)
+    return sum(action in {"skip", "rollback"} and trigger.startswith("nonfinite") for action, trigger in said)
 
 
 def uses_loss_scaler(run: Run) -> bool:

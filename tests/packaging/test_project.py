@@ -73,3 +73,11 @@ def test_ci_runs_what_contributors_run() -> None:
     assert "wheel" in script
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run is not executable"
     assert ".ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.xdist_group("kept together")
+def test_a_group_of_tests_is_kept_on_one_worker(request: pytest.FixtureRequest) -> None:
+    """Given tests over several workers, when one names a group, then it carries it: a costly fixture is made once."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("only with --dist loadgroup")
+    assert request.node.nodeid.endswith("@kept together")

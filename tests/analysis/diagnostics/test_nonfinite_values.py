@@ -45,7 +45,7 @@ def test_counter_with_nonfinite_gradients_does_not_blame_the_labels(tmp_path: Pa
     assert "labels" not in findings(tmp_path, ended(rows))["hidden_nonfinite"].advice
 
 
-def _act(action: str, **metrics: Any) -> dict[str, Any]:
+def _act(action: Any, **metrics: Any) -> dict[str, Any]:
     return record("metrics", 30, ts=30.0, kind="guard", metrics={"action": action, **metrics})
 
 
@@ -69,6 +69,12 @@ def test_steps_that_a_guard_undid_are_a_warning(
     hidden = found["hidden_nonfinite"]
     assert hidden.severity is severity
     assert ("the guard undid each of these steps" in hidden.message) is (severity is Severity.WARNING)
+
+
+def test_an_action_of_another_type_is_none(tmp_path: Path) -> None:
+    """Given a guard record whose action is a list, when diagnosed, then it counts for nothing and hides nothing."""
+    rows = [declared(), *logs(range(1, 11), nonfinite_loss_steps=1), _act([], trigger=["nonfinite_loss"])]
+    assert findings(tmp_path, ended(rows))["hidden_nonfinite"].severity is Severity.ERROR
 
 
 def test_a_nonfinite_evaluation_is_an_error_with_a_guard_too(tmp_path: Path) -> None:
