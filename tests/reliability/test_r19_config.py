@@ -129,6 +129,8 @@ def test_a_json_bomb_is_refused_within_bounds(tmp_path: Path, name: str, option:
         "# comment\n" * 90_000 + "r: 8\n",
         "a: {" + "a: {" * 62 + "}" * 63,
     ],
+    # pytest hands the name of a test to every child process, which a name of a megabyte stops from starting
+    ids=["keys", "lines", "list", "string", "block", "comments", "nested"],
 )
 def test_a_large_configuration_within_the_cap_costs_little(tmp_path: Path, text: str) -> None:
     """Given as much as 1 MiB can hold, when checked, then it ends with a known exit code, in the same bounds."""
