@@ -19,6 +19,7 @@ def train(training: Training, struck: Collection[int], folder: Path | None) -> T
     """Train 12 updates of two batches; without a folder, unguarded and without the struck updates."""
     accelerate.state.PartialState._reset_state()  # accelerate has one state for a process
     accelerate.state.AcceleratorState._reset_state()
+    accelerate.state.GradientState._reset_state()  # where a stopped training leaves its data loader
     accelerator = accelerate.Accelerator(gradient_accumulation_steps=2, cpu=True)
     model, optimizer, scheduler = accelerator.prepare(training.model, training.optimizer, training.scheduler)
     data = torch.Generator().manual_seed(7)
