@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-__all__ = ["active_adapter", "base_model", "count_parameters", "unwrapped"]
+__all__ = ["active_adapter", "base_model", "count_parameters", "model_extras", "model_name", "unwrapped"]
 
 _WRAPPERS: Final[Mapping[str, str]] = {
     "DistributedDataParallel": "module",
@@ -48,3 +48,20 @@ def count_parameters(model: Any) -> tuple[int, int]:
         return int(trainable), int(total)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+
+
+def model_name(model: Any) -> str | None:
+    """What the base model calls itself, or what its adapter says it belongs to; None when neither does."""
+    base = base_model(model)
+    name = getattr(getattr(base, "config", None), "_name_or_path", None) or getattr(base, "name_or_path", None)
+    return name or getattr(active_adapter(model), "base_model_name_or_path", None) or None
+
+
+def model_extras(model: Any) -> dict[str, Any]:
+    """The model's class; for full fine-tuning also the parameter counts, which have no other place then."""
+    if model is None:
+        return {}
+    extras: dict[str, Any] = {"model_class": type(base_model(model)).__name__}
+    if active_adapter(model) is None:
+        extras["trainable_params"], extras["total_params"] = count_parameters(model)
+    return extras

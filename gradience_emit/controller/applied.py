@@ -21,7 +21,7 @@ from gradience_emit.guard.record import GuardRecord, GuardSummary
 from gradience_emit.guard.recovery import Guard
 from gradience_emit.guard.triggers import Judgement, Trigger, Verdict
 from gradience_emit.spectral import SpectralMonitor
-from gradience_emit.spectral.actions import observe
+from gradience_emit.spectral.actions import observe, tell_of_rollback
 
 __all__ = ["AppliedGuard", "AppliedUpdates"]
 
@@ -148,8 +148,8 @@ class AppliedUpdates:
         monitor, guard = self.monitor, self.guard
         if monitor is None:
             return
-        if decision.action is Action.ROLLBACK and guard is not None and guard.restored_step is not None:
-            monitor.restored(guard.restored_step)
+        if guard is not None:
+            tell_of_rollback(decision, monitor, guard)
         if monitor.due(self.step):
             acting = guard if self._options.spectral_actions else None
             wanted = observe(monitor, self.step, self._journal.writer, acting)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 from gradience_emit.boundary import attempt
 from gradience_emit.controller.options import ControllerOptions
 from gradience_emit.lora import snapshot_lora
-from gradience_emit.model import active_adapter, base_model, count_parameters
+from gradience_emit.model import model_extras, model_name
 from gradience_schema import ConfigSnapshot, LoraSnapshot, OptimizerSnapshot, TaskProfile, TrainingSnapshot
 
 __all__ = ["describe_run", "surroundings"]
@@ -48,14 +48,14 @@ def describe_run(
         return attempt(read, give_up)
 
     return ConfigSnapshot(
-        model_name=part(lambda: _model_name(model), None),
+        model_name=part(lambda: model_name(model), None),
         dataset_name=options.dataset_name,
         task_profile=TaskProfile(options.task_profile or TaskProfile.UNKNOWN),
         optimizer=part(lambda: _optimizer(optimizer, lr), OptimizerSnapshot(lr=lr)),
         lora=part(lambda: snapshot_lora(model), LoraSnapshot()),
         training=part(lambda: _training(model, scheduler), TrainingSnapshot()),
         notes=options.notes,
-        extras=part(lambda: _extras(model), {}),
+        extras=part(lambda: model_extras(model), {}),
     )
 
 
@@ -69,12 +69,6 @@ def surroundings(options: ControllerOptions) -> dict[str, Any]:
         "resume_step": options.initial_step or None,
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _model_name(model: Any) -> str | None:
-    base = base_model(model)
-    name = getattr(getattr(base, "config", None), "_name_or_path", None) or getattr(base, "name_or_path", None)
-    return name or getattr(active_adapter(model), "base_model_name_or_path", None) or None
 
 
 def _optimizer(optimizer: Any, lr: float | None) -> OptimizerSnapshot:
@@ -112,13 +106,6 @@ def _training(model: Any, scheduler: Any) -> TrainingSnapshot:
         world_size=distributed.get_world_size() if together else 1,
         extras={"trainable_dtypes": sorted(trained)},
     )
-
-
-def _extras(model: Any) -> dict[str, Any]:
-    extras: dict[str, Any] = {"model_class": type(base_model(model)).__name__}
-    if active_adapter(model) is None:
-        extras["trainable_params"], extras["total_params"] = count_parameters(model)
-    return extras
 
 
 def _version(library: str) -> str | None:

@@ -27,7 +27,7 @@ from gradience_emit.guard.record import GuardRecord, GuardSummary
 from gradience_emit.guard.recovery import Guard
 from gradience_emit.guard.refusal import GuardUnsupportedError
 from gradience_emit.spectral import SpectralMonitor
-from gradience_emit.spectral.actions import observe
+from gradience_emit.spectral.actions import observe, tell_of_rollback
 
 __all__ = ["GuardAbortError", "Updates", "spectral_monitor"]
 
@@ -188,8 +188,7 @@ class Updates:
         for loss in losses:
             guard.saw_loss(loss)
         decision = guard.before_update(self.step, norm=norm, clipped=clipped, scaled=overflow)
-        if decision.action is Action.ROLLBACK and self.monitor is not None and guard.restored_step is not None:
-            self.monitor.restored(guard.restored_step)
+        tell_of_rollback(decision, self.monitor, guard)
         return decision
 
     def _end_update(self) -> None:

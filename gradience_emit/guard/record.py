@@ -10,10 +10,10 @@ from typing import Any, Final, Protocol
 from gradience_emit.guard.options import GuardOptions
 from gradience_emit.guard.policy import Action, Decision
 from gradience_emit.guard.triggers import Judgement, Verdict
+from gradience_emit.memory import MIB
 
 __all__ = ["GuardRecord", "GuardSummary", "GuardWriter"]
 
-_MIB: Final = 1 << 20
 _CODES: Final[Mapping[Action, tuple[str, str]]] = {
     Action.SKIP: ("GUARD_SKIP", "warning"),
     Action.ROLLBACK: ("GUARD_ROLLBACK", "warning"),
@@ -117,7 +117,7 @@ class GuardRecord:
         details = {
             "ring_size": self._options.ring_size,
             "snapshot_count": held,
-            "memory_mb": round(memory / _MIB, 3),
+            "memory_mb": round(memory / MIB, 3),
         }
         if self.snapshots == 1:
             message = f"The first snapshot takes {details['memory_mb']:g} MiB; {self._options.ring_size} are kept."

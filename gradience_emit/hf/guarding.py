@@ -15,7 +15,7 @@ event of the trainer        what the guard does
 ``on_train_end``            checks the final state; writes the summary
 ==========================  ==========================================================
 
-All of it goes through public names of transformers, accelerate and torch.
+All of it goes through public names of transformers and accelerate.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, cast
 from gradience_emit.boundary import attempt
 from gradience_emit.hf.config import GradienceCallbackConfig
 from gradience_emit.lora import snapshot_lora
-from gradience_emit.model import active_adapter, base_model, count_parameters, unwrapped
+from gradience_emit.model import model_extras, model_name, unwrapped
 from gradience_schema import ConfigSnapshot, LoraSnapshot, OptimizerSnapshot, TaskProfile, TrainingSnapshot
 
 __all__ = ["RunSources", "schedule", "snapshot_config"]
@@ -71,14 +71,14 @@ def snapshot_config(sources: RunSources, on_fault: Callable[[Exception], None]) 
 
     model, options = sources.model, sources.options
     return ConfigSnapshot(
-        model_name=part(lambda: _model_name(model), None),
+        model_name=part(lambda: model_name(model), None),
         dataset_name=options.dataset_name or part(lambda: _dataset_name(sources.train_dataset), None),
         task_profile=TaskProfile(options.task_profile or TaskProfile.UNKNOWN),
         optimizer=part(lambda: _optimizer(sources), OptimizerSnapshot()),
         lora=part(lambda: snapshot_lora(model), LoraSnapshot()),
         training=part(lambda: _training(sources), TrainingSnapshot()),
         notes=options.notes,
-        extras=part(lambda: _extras(model), {}),
+        extras=part(lambda: model_extras(model), {}),
     )
 
 
@@ -95,23 +95,6 @@ def schedule(args: Any, state: Any) -> dict[str, Any]:
         "epochs": None if asked > 0 else float(args.num_train_epochs),
         "warmup_steps": args.warmup_steps if max_steps is None else args.get_warmup_steps(max_steps),
     }
-
-
-def _model_name(model: Any) -> str | None:
-    base = base_model(model)
-    config = getattr(base, "config", None)
-    name = getattr(config, "_name_or_path", None) or getattr(base, "name_or_path", None)
-    return name or getattr(active_adapter(model), "base_model_name_or_path", None) or None
-
-
-def _extras(model: Any) -> dict[str, Any]:
-    """The model's class; for full fine-tuning also the parameter counts, which have no other place then."""
-    if model is None:
-        return {}
-    extras: dict[str, Any] = {"model_class": type(base_model(model)).__name__}
-    if active_adapter(model) is None:
-        extras["trainable_params"], extras["total_params"] = count_parameters(model)
-    return extras
 
 
 def _dataset_name(dataset: Any) -> str | None:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from gradience_emit.boundary import attempt
-from gradience_emit.guard.policy import Action
 from gradience_emit.hf.config import GradienceCallbackConfig
 from gradience_emit.hf.guarding import GuardUnsupportedError, TrainerGuard, sharding, why_not_guarded
 from gradience_emit.hf.journal import Journal
 from gradience_emit.spectral import SpectralMonitor
-from gradience_emit.spectral.actions import observe
+from gradience_emit.spectral.actions import observe, tell_of_rollback
 from gradience_emit.summary import summary_path, write_summary
 
 __all__ = ["Watch"]
@@ -77,9 +76,7 @@ class Watch:
         if guard is None:
             return
         decision = guard.before_update(state, control)
-        restored = guard.guard.restored_step
-        if decision.action is Action.ROLLBACK and self._monitor is not None and restored is not None:
-            self._monitor.restored(restored)
+        tell_of_rollback(decision, self._monitor, guard.guard)
         if journal is not None:
             journal.lr_multiplier = guard.lr_multiplier  # of the row that the trainer logs for this step
 

@@ -11,7 +11,7 @@ from gradience_emit.spectral.monitor import SpectralMonitor
 from gradience_emit.spectral.report import emit
 from gradience_emit.spectral.sample import SpectralSample, Wanted
 
-__all__ = ["observe"]
+__all__ = ["observe", "tell_of_rollback"]
 
 _HALTED = "the spectral monitor reached INSTABILITY"
 
@@ -63,6 +63,11 @@ def _carry_out(sample: SpectralSample, monitor: SpectralMonitor, guard: _Guard) 
     if sample.wanted is not Wanted.ROLLBACK:
         return Decision(Action.GO)
     decision = guard.roll_back(sample.step)
-    if decision.action is Action.ROLLBACK and guard.restored_step is not None:
-        monitor.restored(guard.restored_step)
+    tell_of_rollback(decision, monitor, guard)
     return decision
+
+
+def tell_of_rollback(decision: Decision, monitor: SpectralMonitor | None, guard: _Guard) -> None:
+    """After a rollback, let the monitor forget what it read on weights that are gone."""
+    if decision.action is Action.ROLLBACK and monitor is not None and guard.restored_step is not None:
+        monitor.restored(guard.restored_step)
